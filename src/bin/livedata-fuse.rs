@@ -1,0 +1,2 @@
+//! `livedata-fuse`: mount, umount, check.
+fn main() {}

@@ -1,0 +1,5 @@
+//! Live configuration as files: configured ZooKeeper znodes on a read-only FUSE mount.
+pub mod config;
+pub mod path;
+pub mod source;
+pub mod writer;

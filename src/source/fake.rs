@@ -1,0 +1,1 @@
+//! [`Source`](crate::source::Source) over a seeded model in memory.

@@ -1,0 +1,369 @@
+//! [`Source`] over the crate `zookeeper-client`: the one file that names it.
+//!
+//! One client serves one connection. Its own reconnection is never used: above about 128 KiB of
+//! watched paths it cannot succeed (its SetWatches batches share one xid), it has no cap and no
+//! jitter, and persistent watches would miss the events of the gap (ZOOKEEPER-4698). The task that
+//! the client spawns is held here and aborted with the session, so that an abandoned client is
+//! gone at once instead of knocking on in the background.
+
+use std::future::Future;
+use std::net::ToSocketAddrs;
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use zookeeper_client as zk;
+
+use crate::path::ZnodePath;
+use crate::source::{ConnectError, Error, Session, Source, Stat, Value};
+
+/// How long one attempt at one server may take; less where the session timeout is shorter.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Reads the digest credentials (`user:password` each), or says why it cannot.
+pub type Credentials = Box<dyn Fn() -> Result<Vec<Vec<u8>>, String> + Send + Sync>;
+
+/// A ZooKeeper service.
+pub struct ZooKeeper {
+    /// `host:port` each, in an order of our own: a fleet must not meet at the first one.
+    hosts: Vec<String>,
+    /// Prefixed to every path by the client; empty or starting with a slash.
+    chroot: String,
+    timeout: Duration,
+    credentials: Credentials,
+    n_attempts: AtomicUsize,
+}
+
+/// A session of [`ZooKeeper`].
+pub struct ZooKeeperSession {
+    client: Arc<zk::Client>,
+    timeout: Duration,
+    /// Holds the reason once the connection is gone.
+    lost: watch::Receiver<Option<String>>,
+    tasks: Vec<AbortHandle>,
+}
+
+/// A watch of [`ZooKeeperSession`].
+pub type Watch = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl ZooKeeper {
+    /// `hosts` are `name:port`; `timeout` is the session timeout to ask for.
+    pub fn new(
+        hosts: impl IntoIterator<Item = String>,
+        chroot: Option<&ZnodePath>,
+        timeout: Duration,
+        credentials: Credentials,
+    ) -> Self {
+        let mut hosts: Vec<String> = hosts.into_iter().collect();
+        fastrand::shuffle(&mut hosts);
+        let chroot = match chroot {
+            Some(path) if *path != ZnodePath::root() => path.to_string(),
+            _ => String::new(),
+        };
+        Self {
+            hosts,
+            chroot,
+            timeout,
+            credentials,
+            n_attempts: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Source for ZooKeeper {
+    type Session = ZooKeeperSession;
+
+    async fn connect(&self) -> Result<ZooKeeperSession, ConnectError> {
+        let attempt = self.n_attempts.fetch_add(1, Ordering::Relaxed);
+        let host = self.hosts[attempt % self.hosts.len()].clone();
+        let mut connector = zk::Client::connector()
+            .with_session_timeout(self.timeout)
+            .with_fail_eagerly();
+        for credential in (self.credentials)().map_err(ConnectError::Credentials)? {
+            connector = connector.with_auth("digest", &credential);
+        }
+        let cluster = format!("{host}{}", self.chroot);
+        let patience = CONNECT_TIMEOUT.min(self.timeout);
+        let connected = holding_tasks(connector.connect(&cluster));
+        match tokio::time::timeout(patience, connected).await {
+            Ok((Ok(client), tasks)) => Ok(ZooKeeperSession::new(client, tasks)),
+            Ok((Err(zk::Error::AuthFailed), _)) => Err(ConnectError::AuthFailed { host }),
+            // The client keeps the cause to its log ("no available hosts"), so ask again.
+            Ok((Err(_), _)) => Err(ConnectError::Unreachable {
+                reason: why_unreachable(&host).await,
+                host,
+            }),
+            Err(_) => Err(ConnectError::Unreachable {
+                reason: format!("no answer within {:.1} s", patience.as_secs_f64()),
+                host,
+            }),
+        }
+    }
+
+    fn n_hosts(&self) -> usize {
+        self.hosts.len()
+    }
+}
+
+impl ZooKeeperSession {
+    fn new(client: zk::Client, spawned: Vec<spawns_core::Task>) -> Self {
+        let (tell_lost, lost) = watch::channel(None);
+        let mut states = client.state_watcher();
+        let serving: Vec<_> = spawned
+            .into_iter()
+            .map(|task| tokio::spawn(Box::into_pin(task.future)))
+            .collect();
+        let mut tasks: Vec<_> = serving.iter().map(|task| task.abort_handle()).collect();
+        let watching = tokio::spawn(async move {
+            // Every change of state is a departure from being connected, even where a quick
+            // reconnect hides it; and a client task that ended or panicked reports no state at all.
+            let mut ended = futures_util::future::select_all(serving);
+            let reason = tokio::select! {
+                state = states.changed() => match state {
+                    zk::SessionState::Expired => "the session expired".into(),
+                    zk::SessionState::AuthFailed => "authentication failed".into(),
+                    _ => "the connection broke".into(),
+                },
+                (result, ..) = &mut ended => match result {
+                    Err(err) if err.is_panic() => "the client panicked".into(),
+                    _ => "the client closed".into(),
+                },
+            };
+            tell_lost.send_replace(Some(reason));
+        });
+        tasks.push(watching.abort_handle());
+        Self {
+            timeout: client.session_timeout(),
+            client: Arc::new(client),
+            lost,
+            tasks,
+        }
+    }
+
+    /// Makes a request; whatever the client does with a garbled reply (a short body of getData
+    /// panics the caller) becomes an error.
+    fn request<T, F>(
+        &self,
+        path: &ZnodePath,
+        send: impl FnOnce(Arc<zk::Client>, ZnodePath) -> F + Send + 'static,
+    ) -> impl Future<Output = Result<T, Error>> + Send + 'static
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, zk::Error>> + Send + 'static,
+    {
+        let (client, path) = (Arc::clone(&self.client), path.clone());
+        let reply = AssertUnwindSafe(async move { send(client, path).await }).catch_unwind();
+        async move {
+            match reply.await {
+                Ok(Ok(reply)) => Ok(reply),
+                Ok(Err(err)) => Err(err.into()),
+                Err(_) => Err(Error::Other("garbled reply".into())),
+            }
+        }
+    }
+}
+
+impl Session for ZooKeeperSession {
+    type Watch = Watch;
+
+    fn read(
+        &self,
+        path: &ZnodePath,
+    ) -> impl Future<Output = Result<Value, Error>> + Send + 'static {
+        self.request(path, |client, path| async move {
+            let (content, stat) = client.get_data(path.as_str()).await?;
+            Ok(value(content, stat))
+        })
+    }
+
+    fn read_and_watch(
+        &self,
+        path: &ZnodePath,
+    ) -> impl Future<Output = Result<(Value, Watch), Error>> + Send + 'static {
+        self.request(path, |client, path| async move {
+            let (content, stat, watcher) = client.get_and_watch_data(path.as_str()).await?;
+            Ok((value(content, stat), fired(watcher)))
+        })
+    }
+
+    fn check(
+        &self,
+        path: &ZnodePath,
+    ) -> impl Future<Output = Result<Option<Stat>, Error>> + Send + 'static {
+        self.request(path, |client, path| async move {
+            Ok(client.check_stat(path.as_str()).await?.map(stat))
+        })
+    }
+
+    fn check_and_watch(
+        &self,
+        path: &ZnodePath,
+    ) -> impl Future<Output = Result<(Option<Stat>, Watch), Error>> + Send + 'static {
+        self.request(path, |client, path| async move {
+            let (found, watcher) = client.check_and_watch_stat(path.as_str()).await?;
+            Ok((found.map(stat), fired(watcher)))
+        })
+    }
+
+    fn sync(&self, path: &ZnodePath) -> impl Future<Output = Result<(), Error>> + Send + 'static {
+        self.request(path, |client, path| async move {
+            client.sync(path.as_str()).await
+        })
+    }
+
+    fn set(
+        &self,
+        path: &ZnodePath,
+        content: Arc<[u8]>,
+        version: i32,
+    ) -> impl Future<Output = Result<Stat, Error>> + Send + 'static {
+        self.request(path, move |client, path| async move {
+            Ok(stat(
+                client
+                    .set_data(path.as_str(), &content, Some(version))
+                    .await?,
+            ))
+        })
+    }
+
+    fn lost(&self) -> impl Future<Output = String> + Send + 'static {
+        let mut lost = self.lost.clone();
+        async move {
+            let reason = match lost.wait_for(Option::is_some).await {
+                Ok(reason) => reason.clone(),
+                Err(_) => None,
+            };
+            reason.unwrap_or_else(|| "the client closed".into())
+        }
+    }
+
+    fn id(&self) -> i64 {
+        self.client.session_id().0
+    }
+
+    fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.client.session().is_readonly()
+    }
+}
+
+impl Drop for ZooKeeperSession {
+    fn drop(&mut self) {
+        // The socket closes with the task; the server lets the session expire.
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl From<zk::Error> for Error {
+    fn from(err: zk::Error) -> Self {
+        match err {
+            zk::Error::NoNode => Self::NoNode,
+            zk::Error::NoAuth => Self::NoAuth,
+            zk::Error::BadVersion => Self::BadVersion,
+            zk::Error::ConnectionLoss
+            | zk::Error::SessionExpired
+            | zk::Error::SessionMoved
+            | zk::Error::ClientClosed
+            | zk::Error::AuthFailed
+            | zk::Error::Timeout
+            | zk::Error::NoHosts
+            // What ends a connection is handed to every request that waits on it: an I/O error,
+            // a reply that cannot be read, a silent server.
+            | zk::Error::UnmarshalError { .. }
+            | zk::Error::UnexpectedError(_)
+            | zk::Error::Custom(_) => Self::ConnectionLost,
+            other => Self::Other(other.to_string()),
+        }
+    }
+}
+
+fn value(content: Vec<u8>, from: zk::Stat) -> Value {
+    Value {
+        content: content.into(),
+        stat: stat(from),
+    }
+}
+
+fn stat(from: zk::Stat) -> Stat {
+    Stat {
+        czxid: from.czxid,
+        mzxid: from.mzxid,
+        pzxid: from.pzxid,
+        version: from.version,
+        ctime: from.ctime,
+        mtime: from.mtime,
+        ephemeral_owner: from.ephemeral_owner,
+        data_length: from.data_length,
+        num_children: from.num_children,
+    }
+}
+
+/// Resolves on a znode event only: a session event ends the watch, and a client task that died
+/// drops it (the client's receiver panics then); [`Session::lost`] tells of both.
+fn fired(watcher: zk::OneshotWatcher) -> Watch {
+    Box::pin(async move {
+        match AssertUnwindSafe(watcher.changed()).catch_unwind().await {
+            Ok(event) if event.event_type != zk::EventType::Session => {}
+            Ok(_) | Err(_) => std::future::pending().await,
+        }
+    })
+}
+
+/// Polls `connecting` with a spawner of our own, and gives back what it wanted spawned.
+async fn holding_tasks<T>(connecting: impl Future<Output = T>) -> (T, Vec<spawns_core::Task>) {
+    #[derive(Default)]
+    struct Held(Mutex<Vec<spawns_core::Task>>);
+    impl spawns_core::Spawn for Held {
+        fn spawn(&self, task: spawns_core::Task) {
+            self.0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(task);
+        }
+    }
+    let held = Held::default();
+    let mut connecting = pin!(connecting);
+    let result = std::future::poll_fn(|context| {
+        let _scope = spawns_core::enter(&held);
+        match connecting.as_mut().poll(context) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await;
+    (
+        result,
+        held.0.into_inner().unwrap_or_else(PoisonError::into_inner),
+    )
+}
+
+/// Finds the words for a failed connection by doing its first steps again.
+async fn why_unreachable(host: &str) -> String {
+    let host = host.to_owned();
+    let asked = tokio::task::spawn_blocking(move || {
+        let addresses = match host.to_socket_addrs() {
+            Ok(addresses) => addresses,
+            Err(err) => return format!("cannot resolve the name: {err}"),
+        };
+        let mut reason = "the name has no address".to_string();
+        for address in addresses {
+            match std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
+                Ok(_) => return "accepts connections, but does not serve ZooKeeper".into(),
+                Err(err) => reason = err.to_string(),
+            }
+        }
+        reason
+    });
+    asked.await.unwrap_or_else(|_| "unreachable".into())
+}
