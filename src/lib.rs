@@ -2,4 +2,6 @@
 pub mod config;
 pub mod path;
 pub mod source;
+pub mod store;
+pub mod tree;
 pub mod writer;

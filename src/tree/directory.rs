@@ -1,0 +1,99 @@
+//! The entries of one directory, by name and in the order of listing.
+//!
+//! Each name keeps its place in the listing (a cookie) while it exists, through every replacement
+//! of what it leads to; so a listing in several pieces is right whatever happens in between, and
+//! needs no open directory handle.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+
+use crate::path::Name;
+use crate::tree::{Ino, Kind, Room};
+
+/// The cookie after `.`.
+const DOT: u64 = 1;
+/// The cookie after `..`; those of the entries are higher.
+pub(super) const DOT_DOT: u64 = 2;
+
+pub(super) struct Directory {
+    parent: Ino,
+    entries: HashMap<Name, Entry>,
+    order: BTreeMap<u64, Name>,
+    /// The last cookie given; they are not used again.
+    last: u64,
+    /// How many of the entries are directories.
+    pub(super) n_directories: u32,
+}
+
+struct Entry {
+    cookie: u64,
+    ino: Ino,
+}
+
+impl Directory {
+    pub(super) fn new(parent: Ino) -> Self {
+        Self {
+            parent,
+            entries: HashMap::new(),
+            order: BTreeMap::new(),
+            last: DOT_DOT,
+            n_directories: 0,
+        }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<Ino> {
+        self.entries.get(name).map(|entry| entry.ino)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Lets the name lead to `ino`; what it led to before was of the same kind.
+    pub(super) fn set(&mut self, name: &Name, ino: Ino, kind: Kind) {
+        if let Some(entry) = self.entries.get_mut(name) {
+            entry.ino = ino;
+            return;
+        }
+        self.last += 1;
+        self.order.insert(self.last, name.clone());
+        self.entries.insert(
+            name.clone(),
+            Entry {
+                cookie: self.last,
+                ino,
+            },
+        );
+        self.n_directories += u32::from(kind == Kind::Directory);
+    }
+
+    pub(super) fn remove(&mut self, name: &str, kind: Kind) {
+        if let Some(entry) = self.entries.remove(name) {
+            self.order.remove(&entry.cookie);
+            self.n_directories -= u32::from(kind == Kind::Directory);
+        }
+    }
+
+    /// Hands out cookie, name and inode of what comes after `cookie`, until `take` is full.
+    pub(super) fn list(
+        &self,
+        this: Ino,
+        cookie: u64,
+        mut take: impl FnMut(u64, &str, Ino) -> Room,
+    ) {
+        let dots = [(DOT, ".", this), (DOT_DOT, "..", self.parent)];
+        for (at, name, ino) in dots.into_iter().filter(|(at, ..)| *at > cookie) {
+            if take(at, name, ino) == Room::Full {
+                return;
+            }
+        }
+        for (at, name) in self
+            .order
+            .range((Bound::Excluded(cookie), Bound::Unbounded))
+        {
+            if take(*at, name.as_str(), self.entries[name].ino) == Room::Full {
+                return;
+            }
+        }
+    }
+}

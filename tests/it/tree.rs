@@ -1,0 +1,485 @@
+//! The tree against a stupid twin, step by step.
+//!
+//! The twin keeps paths in a `BTreeMap` and never forgets anything; the kernel is played by a table
+//! of lookups that it was given and may give back. After every step both must tell the same.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use livedata::path::FilePath;
+use livedata::tree::{Attr, Change, Effect, Ino, Kind, Ownership, Room, Tree};
+use proptest::prelude::*;
+
+const DIRECTORIES: Ownership = Ownership {
+    uid: 0,
+    gid: 0,
+    mode: 0o555,
+};
+
+#[derive(Debug, Clone)]
+enum Step {
+    Change(Change),
+    /// Walk to a path as the kernel does, taking a lookup on each name, if there is a way.
+    Walk(FilePath),
+    /// List a directory in pieces of so many entries, with a change between the pieces.
+    List(FilePath, usize, Change),
+    /// Give back some of the lookups on the n-th inode held.
+    Forget(usize, u64),
+    /// The system clock moves by so many microseconds, perhaps back.
+    Tick(i64),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Twin {
+    Directory,
+    File {
+        ownership: Ownership,
+        content: Arc<[u8]>,
+    },
+}
+
+#[derive(Default)]
+struct Model {
+    /// What stands where.
+    paths: BTreeMap<String, Twin>,
+    /// Lookups the kernel holds.
+    lookups: HashMap<Ino, u64>,
+    /// What every inode ever seen had in it; they must never differ.
+    contents: HashMap<Ino, Arc<[u8]>>,
+    /// The time of the latest version or confirmation of each path, even if it went away.
+    times: HashMap<String, SystemTime>,
+    /// Every inode that ever stood at a path.
+    inodes: HashMap<Ino, String>,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn tree_and_twin_agree(steps in prop::collection::vec(step(), 1..60)) {
+        run(&steps);
+    }
+}
+
+#[test]
+fn a_rewrite_of_the_same_bytes_is_no_change() {
+    let mut tree = Tree::new(DIRECTORIES, at(0));
+    tree.apply(put("a", 0o400, b"x"), at(10));
+    let before = tree.lookup(Ino::ROOT, "a").unwrap();
+    assert_eq!(tree.apply(put("a", 0o400, b"x"), at(20)), []);
+    assert_eq!(tree.attr(before.ino), Some(before));
+    assert_eq!(tree.find(&path("a")), Some(before.ino));
+}
+
+#[test]
+fn another_mode_is_another_inode() {
+    let mut tree = Tree::new(DIRECTORIES, at(0));
+    tree.apply(put("a", 0o440, b"x"), at(10));
+    let before = tree.lookup(Ino::ROOT, "a").unwrap();
+    assert_eq!(tree.apply(put("a", 0o400, b"x"), at(20)).len(), 1);
+    let after = tree.lookup(Ino::ROOT, "a").unwrap();
+    assert_ne!(before.ino, after.ino);
+    assert_eq!(tree.attr(before.ino).unwrap().ownership.mode, 0o440);
+    assert_eq!(after.ownership.mode, 0o400);
+}
+
+#[test]
+fn a_confirmation_moves_the_time_and_nothing_else() {
+    let mut tree = Tree::new(DIRECTORIES, at(0));
+    tree.apply(put("a", 0o400, b"x"), at(10));
+    let before = tree.lookup(Ino::ROOT, "a").unwrap();
+    let effects = tree.apply(Change::Confirm { path: path("a") }, at(300));
+    assert_eq!(effects, [Effect::Confirmed { ino: before.ino }]);
+    assert_eq!(
+        tree.attr(before.ino),
+        Some(Attr {
+            mtime: at(300),
+            ..before
+        })
+    );
+    assert_eq!(tree.apply(Change::Confirm { path: path("a") }, at(200)), []);
+    assert_eq!(tree.attr(before.ino).unwrap().mtime, at(300));
+}
+
+#[test]
+fn a_re_created_file_is_later_than_the_one_removed() {
+    let mut tree = Tree::new(DIRECTORIES, at(0));
+    tree.apply(put("a", 0o400, b"x"), at(100));
+    tree.apply(Change::Remove { path: path("a") }, at(100));
+    tree.apply(put("a", 0o400, b"x"), at(50));
+    assert!(tree.lookup(Ino::ROOT, "a").unwrap().mtime >= at(101));
+}
+
+#[test]
+fn effects_say_what_the_kernel_holds() {
+    let mut tree = Tree::new(DIRECTORIES, at(0));
+    let known = |effects: Vec<Effect>| match effects.last().cloned().unwrap() {
+        Effect::Created {
+            directory_known, ..
+        } => (directory_known, false),
+        Effect::Replaced {
+            directory_known,
+            old_known,
+            ..
+        }
+        | Effect::Removed {
+            directory_known,
+            old_known,
+            ..
+        } => (directory_known, old_known),
+        Effect::Confirmed { .. } => unreachable!(),
+    };
+    assert_eq!(
+        known(tree.apply(put("d/a", 0o400, b"1"), at(1))),
+        (false, false)
+    );
+    let d = tree.lookup(Ino::ROOT, "d").unwrap().ino;
+    assert_eq!(
+        known(tree.apply(put("d/a", 0o400, b"2"), at(2))),
+        (true, false)
+    );
+    let a = tree.lookup(d, "a").unwrap().ino;
+    assert_eq!(
+        known(tree.apply(put("d/a", 0o400, b"3"), at(3))),
+        (true, true)
+    );
+    assert_eq!(
+        tree.read(a).as_deref(),
+        Some(&b"2"[..]),
+        "a held version keeps its content"
+    );
+    tree.forget(a, 1);
+    assert_eq!(tree.read(a), None, "a forgotten one is freed");
+    assert_eq!(
+        known(tree.apply(Change::Remove { path: path("d/a") }, at(4))),
+        (true, false)
+    );
+    assert_eq!(tree.apply(Change::Remove { path: path("d/a") }, at(5)), []);
+    assert_eq!(
+        known(tree.apply(Change::RemoveDirectory { path: path("d") }, at(6))),
+        (true, true)
+    );
+    assert_eq!(tree.n_inodes(), 2, "the kernel holds the directory still");
+    assert!(tree.list(d, 0, |_| Room::Taken), "and may list it");
+    tree.forget(d, 1);
+    assert_eq!(tree.n_inodes(), 1);
+}
+
+fn run(steps: &[Step]) {
+    let mut now = at(1_000);
+    let mut tree = Tree::new(DIRECTORIES, now);
+    let mut model = Model::default();
+    for step in steps {
+        match step {
+            Step::Change(change) => model.change(&mut tree, change, now),
+            Step::Walk(path) => model.walk(&mut tree, path),
+            Step::List(path, piece, change) => model.list(&mut tree, path, *piece, change, now),
+            Step::Forget(n, count) => model.forget(&mut tree, *n, *count),
+            Step::Tick(micros) => {
+                let step = Duration::from_micros(micros.unsigned_abs());
+                now = if *micros < 0 { now - step } else { now + step };
+            }
+        }
+        model.check(&tree);
+    }
+}
+
+impl Model {
+    fn change(&mut self, tree: &mut Tree, change: &Change, now: SystemTime) {
+        let before = self.paths.clone();
+        let old = |path: &FilePath| tree.find(path).and_then(|ino| tree.attr(ino));
+        let (path, old) = match change {
+            Change::Put { path, .. }
+            | Change::Remove { path }
+            | Change::Confirm { path }
+            | Change::MakeDirectory { path }
+            | Change::RemoveDirectory { path } => (path.to_string(), old(path)),
+        };
+        self.change_paths(change);
+        let effects = tree.apply(change.clone(), now);
+        let changed = before != self.paths;
+        match change {
+            Change::Confirm { path: file } => {
+                assert!(!changed);
+                if let Some(Twin::File { .. }) = self.paths.get(&path) {
+                    let before = old.unwrap();
+                    let after = tree.attr(before.ino).unwrap();
+                    assert_eq!(after.mtime, before.mtime.max(now), "{file}");
+                    assert_eq!(
+                        after,
+                        Attr {
+                            mtime: after.mtime,
+                            ..before
+                        }
+                    );
+                    let told = after.mtime > before.mtime && self.holds(before.ino);
+                    assert_eq!(!effects.is_empty(), told);
+                    self.times.insert(path, after.mtime);
+                }
+            }
+            _ => assert_eq!(!effects.is_empty(), changed, "{change:?}: {effects:?}"),
+        }
+        for (path, twin) in &self.paths {
+            if matches!(twin, Twin::File { .. }) && before.get(path) != Some(twin) {
+                let ino = tree.find(&FilePath::parse(path).unwrap()).unwrap();
+                let mtime = tree.attr(ino).unwrap().mtime;
+                if let Some(earlier) = self.times.insert(path.clone(), mtime) {
+                    assert!(mtime >= earlier + Duration::from_micros(1), "{path}");
+                }
+                assert!(mtime >= now);
+                assert!(!self.inodes.contains_key(&ino), "{ino:?} was used before");
+            }
+        }
+    }
+
+    fn change_paths(&mut self, change: &Change) {
+        let is_directory = |twin: Option<&Twin>| matches!(twin, None | Some(Twin::Directory));
+        match change {
+            Change::Put {
+                path,
+                ownership,
+                content,
+            } => {
+                let fits = path.ancestors().all(|up| is_directory(self.get(&up)))
+                    && !matches!(self.get(path), Some(Twin::Directory));
+                // Directories are made down to the first file in the way, as `mkdir -p` does.
+                self.make_directories(path.ancestors());
+                if fits {
+                    let file = Twin::File {
+                        ownership: *ownership,
+                        content: Arc::clone(content),
+                    };
+                    self.paths.insert(path.to_string(), file);
+                }
+            }
+            Change::Remove { path } => {
+                if matches!(self.get(path), Some(Twin::File { .. })) {
+                    self.paths.remove(&path.to_string());
+                }
+            }
+            Change::Confirm { .. } => {}
+            Change::MakeDirectory { path } => {
+                self.make_directories(std::iter::once(path.clone()).chain(path.ancestors()));
+            }
+            Change::RemoveDirectory { path } => {
+                let below = format!("{path}/");
+                let empty = !self.paths.keys().any(|other| other.starts_with(&below));
+                if matches!(self.get(path), Some(Twin::Directory)) && empty {
+                    self.paths.remove(&path.to_string());
+                }
+            }
+        }
+    }
+
+    fn make_directories(&mut self, upwards: impl Iterator<Item = FilePath>) {
+        let mut downwards: Vec<_> = upwards.collect();
+        downwards.reverse();
+        for path in downwards {
+            match self.get(&path) {
+                None => drop(self.paths.insert(path.to_string(), Twin::Directory)),
+                Some(Twin::Directory) => {}
+                Some(Twin::File { .. }) => return,
+            }
+        }
+    }
+
+    fn get(&self, path: &FilePath) -> Option<&Twin> {
+        self.paths.get(&path.to_string())
+    }
+
+    fn holds(&self, ino: Ino) -> bool {
+        self.lookups.get(&ino).is_some_and(|n| *n > 0)
+    }
+
+    fn walk(&mut self, tree: &mut Tree, path: &FilePath) {
+        let mut ino = Ino::ROOT;
+        for name in path.names() {
+            let Some(attr) = tree.lookup(ino, name.as_str()) else {
+                break;
+            };
+            ino = attr.ino;
+            *self.lookups.entry(ino).or_default() += 1;
+        }
+        let there = tree.find(path);
+        assert_eq!(there.is_some(), self.get(path).is_some(), "{path}");
+        assert!(there.is_none_or(|there| there == ino));
+    }
+
+    fn list(
+        &mut self,
+        tree: &mut Tree,
+        path: &FilePath,
+        piece: usize,
+        change: &Change,
+        now: SystemTime,
+    ) {
+        let Some(directory) = tree.find(path) else {
+            return;
+        };
+        let before = self.names_in(path);
+        let (mut cookie, mut listed) = (0, Vec::new());
+        loop {
+            let mut n = 0;
+            let mut taken = Vec::new();
+            let found = tree.list_and_look_up(directory, cookie, |entry| {
+                if n == piece {
+                    return Room::Full;
+                }
+                n += 1;
+                taken.push((entry.cookie, entry.name.to_string(), entry.attr.ino));
+                Room::Taken
+            });
+            assert_eq!(
+                found,
+                matches!(self.get(path), Some(Twin::Directory)) || n > 0
+            );
+            let Some((last, ..)) = taken.last().cloned() else {
+                break;
+            };
+            cookie = last;
+            for (_, name, ino) in taken {
+                if name != "." && name != ".." {
+                    *self.lookups.entry(ino).or_default() += 1;
+                    listed.push(name);
+                }
+            }
+            if listed.len() == piece {
+                self.change(tree, change, now);
+            }
+        }
+        let unique: BTreeSet<_> = listed.iter().cloned().collect();
+        assert_eq!(unique.len(), listed.len(), "listed twice");
+        if tree.find(path) == Some(directory) {
+            let after = self.names_in(path);
+            assert!(
+                before
+                    .intersection(&after)
+                    .all(|name| unique.contains(name)),
+                "left out"
+            );
+        }
+    }
+
+    fn names_in(&self, directory: &FilePath) -> BTreeSet<String> {
+        let below = format!("{directory}/");
+        let names = self
+            .paths
+            .keys()
+            .filter_map(|path| path.strip_prefix(&below));
+        names
+            .filter(|name| !name.contains('/'))
+            .map(str::to_string)
+            .collect()
+    }
+
+    fn forget(&mut self, tree: &mut Tree, n: usize, count: u64) {
+        let mut held: Vec<_> = self.lookups.iter().filter(|(_, n)| **n > 0).collect();
+        held.sort();
+        if held.is_empty() {
+            return;
+        }
+        let ino = *held[n % held.len()].0;
+        let lookups = self.lookups.get_mut(&ino).unwrap();
+        let count = count.min(*lookups);
+        *lookups -= count;
+        tree.forget(ino, count);
+    }
+
+    fn check(&mut self, tree: &Tree) {
+        let mut alive = BTreeSet::from([Ino::ROOT]);
+        let mut n_directories: HashMap<String, u32> = HashMap::new();
+        for (path, twin) in &self.paths {
+            let ino = tree
+                .find(&FilePath::parse(path).unwrap())
+                .expect("the tree has it too");
+            alive.insert(ino);
+            assert_eq!(self.inodes.entry(ino).or_insert(path.clone()), path);
+            let attr = tree.attr(ino).unwrap();
+            match twin {
+                Twin::Directory => {
+                    assert_eq!((attr.kind, attr.size), (Kind::Directory, 0));
+                    let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+                    *n_directories.entry(parent.into()).or_default() += 1;
+                }
+                Twin::File { ownership, content } => {
+                    assert_eq!((attr.kind, attr.n_links), (Kind::File, 1));
+                    assert_eq!(
+                        (attr.size, attr.ownership),
+                        (content.len() as u64, *ownership)
+                    );
+                    assert_eq!(tree.read(ino).as_ref(), Some(content));
+                    self.contents.entry(ino).or_insert(Arc::clone(content));
+                    assert_eq!(attr.mtime, self.times[path]);
+                }
+            }
+        }
+        for (path, twin) in &self.paths {
+            if *twin == Twin::Directory {
+                let ino = tree.find(&FilePath::parse(path).unwrap()).unwrap();
+                let n = n_directories.get(path).copied().unwrap_or(0);
+                assert_eq!(tree.attr(ino).unwrap().n_links, 2 + n);
+            }
+        }
+        for (ino, _) in self.lookups.iter().filter(|(_, n)| **n > 0) {
+            alive.insert(*ino);
+            let attr = tree.attr(*ino).expect("a held inode is alive");
+            if attr.kind == Kind::File {
+                assert_eq!(tree.read(*ino).as_ref(), Some(&self.contents[ino]));
+            }
+        }
+        assert_eq!(tree.n_inodes(), alive.len(), "nothing else is kept");
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => change().prop_map(Step::Change),
+        4 => file_path().prop_map(Step::Walk),
+        2 => (file_path(), 1..4usize, change()).prop_map(|(p, n, c)| Step::List(p, n, c)),
+        3 => (any::<usize>(), 1..3u64).prop_map(|(n, count)| Step::Forget(n, count)),
+        2 => (-5..20i64).prop_map(Step::Tick),
+    ]
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let content = prop_oneof![Just(&b""[..]), Just(&b"1"[..]), Just(&b"22"[..])];
+    let mode = prop_oneof![Just(0o400), Just(0o440)];
+    prop_oneof![
+        6 => (file_path(), mode, content).prop_map(|(path, mode, content)| Change::Put {
+            path,
+            ownership: Ownership { uid: 1, gid: 2, mode },
+            content: content.into(),
+        }),
+        3 => file_path().prop_map(|path| Change::Remove { path }),
+        2 => file_path().prop_map(|path| Change::Confirm { path }),
+        1 => file_path().prop_map(|path| Change::MakeDirectory { path }),
+        1 => file_path().prop_map(|path| Change::RemoveDirectory { path }),
+    ]
+}
+
+/// Few and short names, so that they meet.
+fn file_path() -> impl Strategy<Value = FilePath> {
+    prop::collection::vec("[ab]", 1..4).prop_map(|names| path(&names.join("/")))
+}
+
+fn put(at: &str, mode: u16, content: &[u8]) -> Change {
+    let ownership = Ownership {
+        uid: 0,
+        gid: 0,
+        mode,
+    };
+    Change::Put {
+        path: path(at),
+        ownership,
+        content: content.into(),
+    }
+}
+
+fn path(text: &str) -> FilePath {
+    FilePath::parse(text).unwrap()
+}
+
+fn at(micros: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_micros(micros)
+}
