@@ -1,6 +1,9 @@
 //! Live configuration as files: configured ZooKeeper znodes on a read-only FUSE mount.
 pub mod config;
+pub mod fuse;
+pub mod mountpoint;
 pub mod path;
+pub mod publish;
 pub mod source;
 pub mod store;
 pub mod tree;

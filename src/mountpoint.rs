@@ -1,0 +1,253 @@
+//! The place where the files appear: looking at it, clearing away what is dead there, mounting,
+//! unmounting.
+
+mod fusermount;
+mod options;
+mod table;
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::process::{getgid, getuid};
+use thiserror::Error;
+
+pub use options::{Options, OptionsError};
+
+/// The type in the mount table; `mount -t fuse.livedata` and updatedb know it by this name.
+pub const FILE_SYSTEM: &str = "fuse.livedata";
+
+/// How long a mount may take to answer before it counts as hung.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The hidden command of the binary that asks a mount whether it lives; see [`probe_here`].
+pub const PROBE_COMMAND: &str = "probe-mount";
+
+/// What is wrong with a mountpoint, and what to do.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// There is nothing.
+    #[error("{0}: no such directory; create it first: mkdir -p {0}")]
+    Missing(PathBuf),
+    /// There is something else.
+    #[error("{0}: not a directory")]
+    NotADirectory(PathBuf),
+    /// A mount of ours serves there.
+    #[error("{0}: already mounted by livedata-fuse; unmount it first: livedata-fuse umount {0}")]
+    AlreadyMounted(PathBuf),
+    /// Nothing of ours is there.
+    #[error("{0}: not a livedata-fuse mount")]
+    NotMounted(PathBuf),
+    /// Files are open there.
+    #[error(
+        "{0}: busy: files are open or it is somebody's directory; close them, or detach it: livedata-fuse umount --lazy {0}"
+    )]
+    Busy(PathBuf),
+    /// The kernel has no FUSE.
+    #[error("/dev/fuse: {0}; load the module first: modprobe fuse")]
+    Device(#[source] io::Error),
+    /// The kernel, or fusermount3, refused.
+    #[error("{path}: {what}: {reason}")]
+    Refused {
+        /// The mountpoint.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What came back.
+        reason: String,
+    },
+}
+
+/// What a mount of ours says when asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It answers.
+    Alive,
+    /// Nobody serves it any more (ENOTCONN).
+    Dead,
+    /// It does not answer in time: a process that died half-way still holds it.
+    Hung,
+}
+
+/// Finds the directory and makes sure that something can be mounted there: dead and hung mounts of
+/// ours are cleared away. Gives back the path without symbolic links.
+pub fn prepare(path: &Path) -> Result<PathBuf, Error> {
+    let path = resolve(path).map_err(|err| refused(path, "cannot be resolved", &err))?;
+    while table::is_ours(&path) {
+        match health(&path) {
+            Health::Alive => return Err(Error::AlreadyMounted(path)),
+            health @ (Health::Dead | Health::Hung) => {
+                log::warn!("{}: clearing away a {health:?} mount", path.display());
+                clear(&path)?;
+            }
+        }
+    }
+    match std::fs::metadata(&path) {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return Err(Error::NotADirectory(path)),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Err(Error::Missing(path)),
+        Err(err) if err.kind() == io::ErrorKind::NotADirectory => {
+            return Err(Error::NotADirectory(path));
+        }
+        Err(err) => return Err(refused(&path, "cannot be used", &err)),
+    }
+    match std::fs::read_dir(&path).map(|mut entries| entries.next().is_some()) {
+        Ok(true) => log::warn!("{}: not empty; what is in it is hidden", path.display()),
+        Ok(false) | Err(_) => {}
+    }
+    Ok(path)
+}
+
+/// Mounts at a prepared directory; gives back the connection to the kernel, on which INIT waits to
+/// be answered.
+pub fn mount(path: &Path, source: &str, options: &Options) -> Result<OwnedFd, Error> {
+    let device = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|err| Error::Device(err.into()))?;
+    let allow_other = options.allow_other.unwrap_or(getuid().is_root());
+    let data = format!(
+        "fd={},rootmode=40000,user_id={},group_id={},default_permissions{}",
+        device.as_raw_fd(),
+        getuid().as_raw(),
+        getgid().as_raw(),
+        if allow_other { ",allow_other" } else { "" },
+    );
+    let data = CString::new(data).expect("numbers and words have no NUL");
+    let mut flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+    if options.noexec {
+        flags |= MountFlags::NOEXEC;
+    }
+    let source = options.fsname.as_deref().unwrap_or(source);
+    match rustix::mount::mount(source, path, FILE_SYSTEM, flags, data.as_c_str()) {
+        Ok(()) => Ok(device),
+        Err(rustix::io::Errno::PERM) => {
+            drop(device);
+            fusermount::mount(path, source, options, allow_other)
+        }
+        Err(rustix::io::Errno::NODEV) => {
+            Err(Error::Device(io::Error::from_raw_os_error(libc::ENODEV)))
+        }
+        Err(err) => Err(refused(path, "cannot be mounted", &err.into())),
+    }
+}
+
+/// Unmounts what is ours at `path`. With `lazy` it goes from the tree of files at once, and ends
+/// when the last open file is closed. What is dead or hung is cleared away in any case.
+pub fn unmount(path: &Path, lazy: bool) -> Result<(), Error> {
+    let path = resolve(path).map_err(|err| refused(path, "cannot be resolved", &err))?;
+    if !table::is_ours(&path) {
+        return Err(Error::NotMounted(path));
+    }
+    match health(&path) {
+        Health::Alive => {}
+        Health::Dead | Health::Hung => return clear(&path),
+    }
+    let flags = if lazy {
+        UnmountFlags::DETACH
+    } else {
+        UnmountFlags::empty()
+    };
+    match rustix::mount::unmount(&path, flags | UnmountFlags::NOFOLLOW) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::BUSY) => Err(Error::Busy(path)),
+        Err(rustix::io::Errno::PERM) => fusermount::unmount(&path, lazy),
+        Err(err) => Err(refused(&path, "cannot be unmounted", &err.into())),
+    }
+}
+
+/// Whether the mount that was made on the connection with this device number still stands there.
+pub fn is_mounted(path: &Path) -> bool {
+    table::is_ours(path)
+}
+
+/// What the hidden command [`PROBE_COMMAND`] does, in a process of its own: a request to a mount
+/// that hangs cannot be taken back, not even by SIGKILL, and would keep its process with it.
+pub fn probe_here(path: &Path) -> Health {
+    match rustix::fs::statfs(path) {
+        Err(rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED) => Health::Dead,
+        Ok(_) | Err(_) => Health::Alive,
+    }
+}
+
+/// Asks a mount whether it lives.
+fn health(path: &Path) -> Health {
+    let Ok(this) = std::env::current_exe() else {
+        return Health::Alive;
+    };
+    let asked = Command::new(this)
+        .arg(PROBE_COMMAND)
+        .arg(path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut asked = match asked {
+        Ok(child) => child,
+        Err(err) => {
+            log::warn!("{}: cannot be probed: {err}", path.display());
+            return Health::Alive;
+        }
+    };
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match asked.try_wait() {
+            Ok(Some(status)) if status.success() => return Health::Alive,
+            Ok(Some(_)) => return Health::Dead,
+            Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+            Ok(None) | Err(_) => {
+                // It goes once the connection is aborted; it is not waited for before that.
+                drop(asked.kill());
+                return Health::Hung;
+            }
+        }
+    }
+}
+
+/// Takes a mount away that nobody serves.
+fn clear(path: &Path) -> Result<(), Error> {
+    // MNT_FORCE aborts the connection, which frees whoever hangs in it; that it is busy does not
+    // matter, the next step takes it out of the tree of files.
+    let force = UnmountFlags::FORCE | UnmountFlags::NOFOLLOW;
+    if rustix::mount::unmount(path, force).is_ok() {
+        return Ok(());
+    }
+    match rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        // EINVAL: somebody was quicker.
+        Ok(()) | Err(rustix::io::Errno::INVAL) => Ok(()),
+        Err(rustix::io::Errno::PERM) => fusermount::unmount(path, true),
+        Err(err) => Err(refused(
+            path,
+            "a dead mount cannot be cleared away",
+            &err.into(),
+        )),
+    }
+}
+
+/// The path as the mount table has it. What is mounted there is not asked: it might hang.
+fn resolve(path: &Path) -> io::Result<PathBuf> {
+    let mut path = std::path::absolute(path)?;
+    // Linux follows at most 40 symbolic links.
+    for _ in 0..40 {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            break;
+        };
+        let here = parent.canonicalize()?.join(name);
+        match std::fs::read_link(&here) {
+            Ok(target) => path = here.parent().unwrap_or(Path::new("/")).join(target),
+            Err(_) => return Ok(here),
+        }
+    }
+    path.canonicalize()
+}
+
+fn refused(path: &Path, what: &'static str, reason: &io::Error) -> Error {
+    Error::Refused {
+        path: path.into(),
+        what,
+        reason: reason.to_string(),
+    }
+}
