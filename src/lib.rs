@@ -1,6 +1,7 @@
 //! Live configuration as files: configured ZooKeeper znodes on a read-only FUSE mount.
 pub mod config;
 pub mod fuse;
+pub mod mirror;
 pub mod mountpoint;
 pub mod path;
 pub mod publish;

@@ -1,0 +1,553 @@
+//! Keeps up with znodes: source -> stream of [`Update`]s.
+//!
+//! The rules, each taught by a failure of the clients before us:
+//! - Content, Stat and watch come from one request, and an event is a hint to read again. At most
+//!   one look at a znode is under way; an event meanwhile means one look more.
+//! - Content is replaced only by what is later in (czxid, mzxid) order, and a znode is gone only
+//!   when that is proven; see [`look`].
+//! - Whatever fails is dirty and tried again, with jitter. What was last known stays known.
+//! - One session is one connection. After it the mirror makes a new one and compares every znode by
+//!   a stat-sized request; content comes only where it differs.
+//! - A heartbeat confirms the znodes whose watch is armed and which are not dirty, once the server
+//!   has answered a `sync`: watches fire before the replies to later requests.
+//!
+//! Deliberately absent: any knowledge of files. Who serves the content is not known here.
+
+mod backoff;
+mod look;
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
+
+use crate::path::ZnodePath;
+use crate::source::{Session, Source, Stat, Value};
+use backoff::Backoff;
+use look::{Finding, Occasion};
+
+/// Looks under way at once: enough to fill the pipe, and a bound on what a reply may queue
+/// (zookeeper-client queues without one).
+const MAX_LOOKS: usize = 512;
+
+/// How long the requests of one look may stay unanswered before the session counts as wedged.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The mirror of one set of znodes.
+pub struct Mirror<S, F> {
+    source: S,
+    tell: F,
+    heartbeat_interval: Duration,
+    nodes: HashMap<Id, Node>,
+    ids: HashMap<ZnodePath, Id>,
+    next_id: u64,
+}
+
+/// What the mirror has learnt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Update {
+    /// The znode has this content, and it is later than what was told before (or history was
+    /// rewound, which the log says).
+    Content {
+        /// The znode.
+        path: ZnodePath,
+        /// Its content.
+        value: Value,
+    },
+    /// The znode does not exist; this is proven where it was known to exist.
+    Absent {
+        /// The znode.
+        path: ZnodePath,
+    },
+    /// The znode cannot be read now; what was last told of it may be old. Told again when the
+    /// reason changes. It is tried again.
+    Unreadable {
+        /// The znode.
+        path: ZnodePath,
+        /// Why.
+        reason: Reason,
+    },
+    /// The content last told of these znodes was confirmed to be current.
+    Confirmed {
+        /// The znodes.
+        paths: Vec<ZnodePath>,
+        /// How long before now it was certainly current.
+        age: Duration,
+    },
+    /// There is a session.
+    Connected {
+        /// Its id.
+        session: i64,
+    },
+    /// There is none, and the mirror keeps trying. Told again when the reason changes.
+    Disconnected {
+        /// Why, in words.
+        reason: String,
+    },
+}
+
+/// Why a znode cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// Its ACL does not let us.
+    Denied,
+    /// The server says it is gone, but cannot prove that it knows what we know.
+    Unproven(String),
+    /// The request failed.
+    Failed(String),
+}
+
+/// What the mirror may be told while it runs.
+#[derive(Debug)]
+pub enum Command<S> {
+    /// Leave the session and make the next one here.
+    Connect(S),
+    /// Watch these znodes from now on, and no others.
+    Watch(Vec<ZnodePath>),
+    /// Confirm at this interval from now on.
+    Heartbeat(Duration),
+}
+
+/// Names a znode while it is watched; not used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Id(u64);
+
+struct Node {
+    path: ZnodePath,
+    /// What was last told: the newest Stat of its content.
+    known: Option<Stat>,
+    /// The reason last told, so that it is told once.
+    unreadable: Option<Reason>,
+    /// Since when this session does not know the znode to be as told, or that it does.
+    state: State,
+    /// Counts the watches; an event of any but the latest is ignored.
+    watch: u64,
+    backoff: Backoff,
+}
+
+/// How a znode stands in the session at hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// In the queue, with what is expected there.
+    Queued(Occasion),
+    /// Being looked at; true once an event said to look again afterwards.
+    Looking(bool),
+    /// To be looked at again at this time.
+    Retry(Instant),
+    /// As told, and its watch is armed.
+    Clean,
+}
+
+type Looks<W> = FuturesUnordered<Pin<Box<dyn Future<Output = (Id, Option<Finding<W>>)> + Send>>>;
+type Watches = FuturesUnordered<Pin<Box<dyn Future<Output = (Id, u64)> + Send>>>;
+
+impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
+    /// Watches nothing yet; see [`Command::Watch`].
+    pub fn new(source: S, heartbeat_interval: Duration, tell: F) -> Self {
+        Self {
+            source,
+            tell,
+            heartbeat_interval,
+            nodes: HashMap::new(),
+            ids: HashMap::new(),
+            next_id: 0,
+        }
+    }
+
+    /// Runs until the sender of the commands is dropped.
+    pub async fn run(mut self, mut commands: UnboundedReceiver<Command<S>>) {
+        let mut backoff = Backoff::connecting();
+        let mut told = None;
+        loop {
+            let session = tokio::select! {
+                biased;
+                command = commands.recv() => match command {
+                    Some(command) => {
+                        self.obey(command);
+                        continue;
+                    }
+                    None => return,
+                },
+                session = self.connect(&mut backoff, &mut told) => session,
+            };
+            (self.tell)(Update::Connected {
+                session: session.id(),
+            });
+            let session = Arc::new(session);
+            let Some(reason) = Serving::new(&mut self, session)
+                .run(&mut commands, &mut backoff)
+                .await
+            else {
+                return;
+            };
+            log::warn!("ZooKeeper: {reason}; the last known content is served");
+            (self.tell)(Update::Disconnected {
+                reason: reason.clone(),
+            });
+            told = Some(reason);
+        }
+    }
+
+    /// Goes round the hosts until one takes us, pausing after each round.
+    async fn connect(&mut self, backoff: &mut Backoff, told: &mut Option<String>) -> S::Session {
+        let mut attempts_left = self.source.n_hosts();
+        loop {
+            // Before the first attempt too: a server that fails loses all its clients at once.
+            if attempts_left == self.source.n_hosts() {
+                tokio::time::sleep(backoff.next()).await;
+            }
+            match self.source.connect().await {
+                Ok(session) => return session,
+                Err(err) => {
+                    let reason = err.to_string();
+                    if told.as_ref() != Some(&reason) {
+                        log::warn!("ZooKeeper: {reason}; trying on");
+                        (self.tell)(Update::Disconnected {
+                            reason: reason.clone(),
+                        });
+                        *told = Some(reason);
+                    }
+                }
+            }
+            attempts_left -= 1;
+            if attempts_left == 0 {
+                attempts_left = self.source.n_hosts();
+            }
+        }
+    }
+
+    /// Takes a command in; gives back the znodes that are new.
+    fn obey(&mut self, command: Command<S>) -> Vec<Id> {
+        match command {
+            Command::Connect(source) => {
+                self.source = source;
+                Vec::new()
+            }
+            Command::Heartbeat(interval) => {
+                self.heartbeat_interval = interval;
+                Vec::new()
+            }
+            Command::Watch(paths) => {
+                let wanted: BTreeSet<&ZnodePath> = paths.iter().collect();
+                self.ids.retain(|path, id| {
+                    let keep = wanted.contains(path);
+                    if !keep {
+                        self.nodes.remove(id);
+                    }
+                    keep
+                });
+                let mut new = Vec::new();
+                for path in paths {
+                    if self.ids.contains_key(&path) {
+                        continue;
+                    }
+                    let id = Id(self.next_id);
+                    self.next_id += 1;
+                    self.ids.insert(path.clone(), id);
+                    self.nodes.insert(id, Node::new(path));
+                    new.push(id);
+                }
+                new
+            }
+        }
+    }
+}
+
+impl Node {
+    fn new(path: ZnodePath) -> Self {
+        Self {
+            path,
+            known: None,
+            unreadable: None,
+            state: State::Queued(Occasion::Unknown),
+            watch: 0,
+            backoff: Backoff::looking(),
+        }
+    }
+}
+
+/// The mirror while it has a session.
+struct Serving<'a, S: Source, F> {
+    mirror: &'a mut Mirror<S, F>,
+    session: Arc<S::Session>,
+    queue: VecDeque<Id>,
+    looks: Looks<<S::Session as Session>::Watch>,
+    watches: Watches,
+    /// The znodes in [`State::Retry`], by time.
+    retries: BTreeSet<(Instant, Id)>,
+    /// The znodes that this session has not looked at yet.
+    unseen: HashSet<Id>,
+    heartbeat: Heartbeat,
+}
+
+struct Heartbeat {
+    due: Instant,
+    /// When the request under way was sent.
+    asked: Option<Instant>,
+    reply: Pin<Box<dyn Future<Output = bool> + Send>>,
+}
+
+impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
+    fn new(mirror: &'a mut Mirror<S, F>, session: Arc<S::Session>) -> Self {
+        let mut ids: Vec<Id> = mirror.nodes.keys().copied().collect();
+        ids.sort_unstable();
+        for node in mirror.nodes.values_mut() {
+            // Nothing of the session before counts: its watches are gone, and so are its events.
+            node.state = State::Queued(match node.known {
+                Some(_) => Occasion::Reconnected,
+                None => Occasion::Unknown,
+            });
+            node.watch += 1;
+        }
+        let due = Instant::now() + mirror.heartbeat_interval;
+        Self {
+            unseen: ids.iter().copied().collect(),
+            queue: ids.into(),
+            looks: FuturesUnordered::new(),
+            watches: FuturesUnordered::new(),
+            retries: BTreeSet::new(),
+            heartbeat: Heartbeat {
+                due,
+                asked: None,
+                reply: Box::pin(std::future::pending()),
+            },
+            session,
+            mirror,
+        }
+    }
+
+    /// Serves until the session is lost (why), or the mirror is to end (none).
+    async fn run(
+        mut self,
+        commands: &mut UnboundedReceiver<Command<S>>,
+        backoff: &mut Backoff,
+    ) -> Option<String> {
+        let mut lost = Box::pin(self.session.lost());
+        let reconnected = self.mirror.nodes.values().any(|node| node.known.is_some());
+        let mut settled = false;
+        loop {
+            self.start_looks();
+            if !settled && self.unseen.is_empty() {
+                settled = true;
+                self.settled(reconnected, backoff);
+            }
+            let retry = self.retries.first().map(|(time, _)| *time);
+            // Watches before replies: what the server said first is heard first.
+            tokio::select! {
+                biased;
+                reason = &mut lost => return Some(reason),
+                command = commands.recv() => {
+                    match command? {
+                        Command::Connect(source) => {
+                            self.mirror.source = source;
+                            return Some("the connection settings changed".into());
+                        }
+                        command => {
+                            let new = self.mirror.obey(command);
+                            self.unseen.extend(&new);
+                            self.queue.extend(new);
+                        }
+                    }
+                }
+                Some((id, watch)) = self.watches.next() => self.event(id, watch),
+                Some((id, finding)) = self.looks.next() => match finding {
+                    // An idle connection is watched by pings; one that answers those only is not.
+                    None => return Some("requests are not answered".into()),
+                    Some(finding) => self.found(id, finding),
+                },
+                alive = &mut self.heartbeat.reply => self.confirm(alive),
+                () = tokio::time::sleep_until(self.heartbeat.due) => self.beat(),
+                () = sleep_until(retry) => self.retry(),
+            }
+        }
+    }
+
+    /// Every znode has been looked at once in this session.
+    fn settled(&mut self, reconnected: bool, backoff: &mut Backoff) {
+        *backoff = Backoff::connecting();
+        if reconnected {
+            // Unchanged znodes were silent until now, and their files look as old as the outage.
+            self.heartbeat.due = Instant::now();
+        }
+    }
+
+    fn start_looks(&mut self) {
+        while self.looks.len() < MAX_LOOKS {
+            let Some(id) = self.queue.pop_front() else {
+                return;
+            };
+            let Some(node) = self.mirror.nodes.get_mut(&id) else {
+                self.unseen.remove(&id);
+                continue;
+            };
+            let State::Queued(occasion) = node.state else {
+                continue;
+            };
+            node.state = State::Looking(false);
+            let session = Arc::clone(&self.session);
+            let (path, known) = (node.path.clone(), node.known);
+            self.looks.push(Box::pin(async move {
+                let look = look::look(&*session, &path, known, occasion);
+                (id, tokio::time::timeout(PATIENCE, look).await.ok())
+            }));
+        }
+    }
+
+    /// A watch fired.
+    fn event(&mut self, id: Id, watch: u64) {
+        let Some(node) = self.mirror.nodes.get_mut(&id) else {
+            return;
+        };
+        if node.watch != watch {
+            return;
+        }
+        match node.state {
+            State::Looking(_) => node.state = State::Looking(true),
+            State::Queued(_) => {}
+            State::Clean | State::Retry(_) => self.enqueue(id),
+        }
+    }
+
+    /// To be read again as soon as there is room.
+    fn enqueue(&mut self, id: Id) {
+        let Some(node) = self.mirror.nodes.get_mut(&id) else {
+            return;
+        };
+        if let State::Retry(time) = node.state {
+            self.retries.remove(&(time, id));
+        }
+        node.state = State::Queued(Occasion::Unknown);
+        self.queue.push_back(id);
+    }
+
+    /// A look came to an end.
+    fn found(&mut self, id: Id, finding: Finding<<S::Session as Session>::Watch>) {
+        self.unseen.remove(&id);
+        let Some(node) = self.mirror.nodes.get_mut(&id) else {
+            return;
+        };
+        let again = node.state == State::Looking(true);
+        let path = node.path.clone();
+        let (watch, trouble) = match finding {
+            Finding::Same { watch } => {
+                if node.unreadable.is_some() {
+                    (self.mirror.tell)(Update::Confirmed {
+                        paths: vec![path],
+                        age: Duration::ZERO,
+                    });
+                }
+                (Some(watch), None)
+            }
+            Finding::New { value, watch } => {
+                node.known = Some(value.stat);
+                (self.mirror.tell)(Update::Content { path, value });
+                (Some(watch), None)
+            }
+            Finding::Absent { watch } => {
+                node.known = None;
+                (self.mirror.tell)(Update::Absent { path });
+                (Some(watch), None)
+            }
+            Finding::Unproven { watch, reason } => (Some(watch), Some(Reason::Unproven(reason))),
+            Finding::Denied => (None, Some(Reason::Denied)),
+            // The session ends in a moment, and says why.
+            Finding::Lost => return,
+            Finding::Failed(reason) => (None, Some(Reason::Failed(reason))),
+        };
+        if let Some(watch) = watch {
+            node.watch += 1;
+            let this = node.watch;
+            self.watches.push(Box::pin(async move {
+                watch.await;
+                (id, this)
+            }));
+        }
+        match trouble {
+            None => {
+                node.backoff = Backoff::looking();
+                node.unreadable = None;
+                node.state = State::Clean;
+            }
+            Some(reason) => {
+                let time = Instant::now() + node.backoff.next();
+                node.state = State::Retry(time);
+                self.retries.insert((time, id));
+                if node.unreadable.as_ref() != Some(&reason) {
+                    node.unreadable = Some(reason.clone());
+                    let path = node.path.clone();
+                    (self.mirror.tell)(Update::Unreadable { path, reason });
+                }
+            }
+        }
+        if again {
+            self.enqueue(id);
+        }
+    }
+
+    /// The times of some retries have come.
+    fn retry(&mut self) {
+        let now = Instant::now();
+        while let Some(&(time, id)) = self.retries.first().filter(|(time, _)| *time <= now) {
+            self.retries.remove(&(time, id));
+            if self
+                .mirror
+                .nodes
+                .get(&id)
+                .is_some_and(|node| node.state == State::Retry(time))
+            {
+                self.enqueue(id);
+            }
+        }
+    }
+
+    /// Asks the server for a sign of life, at which everything clean is confirmed.
+    fn beat(&mut self) {
+        let now = Instant::now();
+        self.heartbeat.due = now + self.mirror.heartbeat_interval;
+        // What a partitioned server says may be old, and nothing confirms it.
+        if self.heartbeat.asked.is_some() || self.session.is_read_only() {
+            return;
+        }
+        let reply = self.session.sync(&ZnodePath::root());
+        self.heartbeat.asked = Some(now);
+        self.heartbeat.reply = Box::pin(async move { reply.await.is_ok() });
+    }
+
+    fn confirm(&mut self, alive: bool) {
+        self.heartbeat.reply = Box::pin(std::future::pending());
+        let Some(asked) = self.heartbeat.asked.take() else {
+            return;
+        };
+        if !alive {
+            return;
+        }
+        let clean = |node: &&Node| node.state == State::Clean && node.known.is_some();
+        let paths: Vec<_> = self
+            .mirror
+            .nodes
+            .values()
+            .filter(clean)
+            .map(|node| node.path.clone())
+            .collect();
+        if !paths.is_empty() {
+            (self.mirror.tell)(Update::Confirmed {
+                paths,
+                age: asked.elapsed(),
+            });
+        }
+    }
+}
+
+/// For ever, where there is no time.
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
