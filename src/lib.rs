@@ -1,6 +1,8 @@
 //! Live configuration as files: configured ZooKeeper znodes on a read-only FUSE mount.
 pub mod config;
+pub mod daemon;
 pub mod fuse;
+pub mod logging;
 pub mod mirror;
 pub mod mountpoint;
 pub mod path;

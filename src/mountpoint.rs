@@ -159,9 +159,29 @@ pub fn unmount(path: &Path, lazy: bool) -> Result<(), Error> {
     }
 }
 
-/// Whether the mount that was made on the connection with this device number still stands there.
-pub fn is_mounted(path: &Path) -> bool {
-    table::is_ours(path)
+/// Takes away a mount that this process serves: lazily, where files are open. True if nothing holds
+/// it any more. It is not probed, for who should answer?
+pub fn release(path: &Path) -> bool {
+    let refused = match rustix::mount::unmount(path, UnmountFlags::NOFOLLOW) {
+        Ok(()) => return true,
+        Err(rustix::io::Errno::PERM) => match fusermount::unmount(path, false) {
+            Ok(()) => return true,
+            Err(Error::Busy(_)) => fusermount::unmount(path, true)
+                .err()
+                .map(|err| err.to_string()),
+            Err(err) => Some(err.to_string()),
+        },
+        // EINVAL: it is gone already.
+        Err(rustix::io::Errno::INVAL) => return true,
+        Err(_) => rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
+            .err()
+            .map(|err| err.to_string()),
+    };
+    match refused {
+        None => log::info!("{}: files are open, so it is detached", path.display()),
+        Some(reason) => log::error!("{}: cannot be unmounted: {reason}", path.display()),
+    }
+    false
 }
 
 /// What the hidden command [`PROBE_COMMAND`] does, in a process of its own: a request to a mount

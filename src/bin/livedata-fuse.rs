@@ -1,2 +1,0 @@
-//! `livedata-fuse`: mount, umount, check.
-fn main() {}

@@ -1,0 +1,158 @@
+//! The command line, also as mount(8) spells it.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Live configuration as files: ZooKeeper znodes on a read-only mount.
+#[derive(Debug, Parser)]
+#[command(name = "livedata-fuse", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Mount, and go to the background once every file is there.
+    Mount(Mount),
+    /// Unmount.
+    Umount(Umount),
+    /// Parse a configuration and print what it means; contacts nobody.
+    Check(Check),
+    /// Ask a mount whether it lives (used by mount and umount).
+    #[command(name = livedata::mountpoint::PROBE_COMMAND, hide = true)]
+    ProbeMount { mountpoint: PathBuf },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Mount {
+    /// Stay in the foreground, logging to stderr (for systemd: Type=notify).
+    #[arg(short, long)]
+    pub(crate) foreground: bool,
+    /// How long the first load may take, as 15s, 500ms or 1m; after that the mount is ready with
+    /// what it has, unless a required node is missing.
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration)]
+    pub(crate) wait: Duration,
+    /// Take every warning about the configuration for an error.
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Log more; RUST_LOG chooses exactly.
+    #[arg(long)]
+    pub(crate) debug: bool,
+    /// Mount options: allow_other, noexec, fsname=NAME, and what fstab carries along.
+    #[arg(short, value_name = "OPTION,...")]
+    pub(crate) options: Vec<String>,
+    /// Started by another that waits for us, and hears of us through our stdout.
+    #[arg(long, hide = true)]
+    pub(crate) in_background: bool,
+    /// The configuration file.
+    pub(crate) config: PathBuf,
+    /// The directory to mount at.
+    pub(crate) mountpoint: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Umount {
+    /// Detach it even while files are open; they stay readable until they are closed.
+    #[arg(short = 'z', long)]
+    pub(crate) lazy: bool,
+    /// Where it is mounted.
+    pub(crate) mountpoint: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Exit 1 if there is anything to warn about.
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// The configuration file.
+    pub(crate) config: PathBuf,
+}
+
+/// Reads the command line of this process; wrong usage ends it with 2.
+pub(crate) fn parse() -> Cli {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    Cli::parse_from(from_mount(&arguments).unwrap_or(arguments))
+}
+
+/// mount(8) runs `mount.fuse.livedata SOURCE DIR [-sfnv] [-o OPTIONS]`, and its helper mount.fuse3
+/// runs `livedata SOURCE DIR -o OPTIONS`; both come here by the name they were called by.
+fn from_mount(arguments: &[OsString]) -> Option<Vec<OsString>> {
+    let (name, rest) = arguments.split_first()?;
+    let name = Path::new(name).file_name()?;
+    if !["livedata", "mount.livedata", "mount.fuse.livedata"]
+        .map(OsStr::new)
+        .contains(&name)
+    {
+        return None;
+    }
+    let mut ours: Vec<OsString> = vec![name.into(), "mount".into()];
+    let mut rest = rest.iter();
+    while let Some(argument) = rest.next() {
+        match argument.to_str() {
+            // Sloppy, no mtab, verbose: nothing to do about them.
+            Some("-s" | "-n" | "-v" | "-sn" | "-nv") => {}
+            Some("-t" | "-N") => drop(rest.next()),
+            Some(_) | None => ours.push(argument.clone()),
+        }
+    }
+    Some(ours)
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let wrong = || format!("`{text}` is no time; write 15s, 500ms or 1m, for example");
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    match unit {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" | "" => Ok(Duration::from_secs(number)),
+        "m" => number
+            .checked_mul(60)
+            .map(Duration::from_secs)
+            .ok_or_else(wrong),
+        _ => Err(wrong()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn as_mount_calls_it() {
+        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        assert_eq!(from_mount(&words("/usr/bin/livedata-fuse mount a b")), None);
+        assert_eq!(
+            from_mount(&words(
+                "/sbin/mount.fuse.livedata a.ini /mnt -n -o rw,nofail -t x"
+            )),
+            Some(words("mount.fuse.livedata mount a.ini /mnt -o rw,nofail")),
+        );
+    }
+
+    #[test]
+    fn times() {
+        assert_eq!(duration("15s"), Ok(Duration::from_secs(15)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("7"), Ok(Duration::from_secs(7)));
+        assert!(duration("fast").is_err());
+        assert!(duration("1 h").is_err());
+        assert!(duration("").is_err());
+    }
+}

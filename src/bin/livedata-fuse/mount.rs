@@ -1,0 +1,168 @@
+//! `livedata-fuse mount`: in the foreground, or started from here for the background.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use livedata::config::Config;
+use livedata::daemon::{self, Abandoned, Job, Progress, Report};
+use livedata::logging::{self, Logging};
+use livedata::mountpoint::Options;
+use log::LevelFilter;
+
+use crate::background::{self, Reporter};
+use crate::cli::Mount;
+
+pub(crate) fn run(arguments: Mount) -> anyhow::Result<ExitCode> {
+    let logging = logging::start(LevelFilter::Info);
+    let config = Config::load(&arguments.config, Some(&arguments.mountpoint))?;
+    let mut options = Options::default();
+    for list in &arguments.options {
+        options.add(list)?;
+    }
+    if !arguments.foreground && !arguments.in_background {
+        refuse_problems(&config, arguments.strict)?;
+        return background::start();
+    }
+    // On somebody's terminal only what matters, until it is left.
+    let on_terminal = arguments.in_background && !arguments.debug;
+    let level_before = if on_terminal {
+        LevelFilter::Warn
+    } else {
+        level(&config, arguments.debug)
+    };
+    logging.set_level(level_before);
+    let level_ready = level(&config, arguments.debug);
+    let mut audience = if arguments.in_background {
+        Audience::Starter(Some(Reporter::new()?))
+    } else {
+        refuse_problems(&config, arguments.strict)?;
+        Audience::Terminal(ProgressLine::default())
+    };
+    let debug = arguments.debug;
+    let log_file = config.log.file.clone();
+    let job = Job {
+        config,
+        mountpoint: arguments.mountpoint,
+        options,
+        wait: arguments.wait,
+    };
+    daemon::run(job, |report| match report {
+        Report::Loading(progress) => audience.loading(progress),
+        Report::Ready {
+            mountpoint,
+            progress,
+            missing: _,
+        } => {
+            let Progress {
+                n_files, n_nodes, ..
+            } = progress;
+            let line = format!(
+                "{}: {n_files} files of {n_nodes} nodes, ready",
+                mountpoint.display()
+            );
+            let told = audience.ready(&line, &logging, log_file.as_deref());
+            logging.set_level(level_ready);
+            told
+        }
+        Report::Reloaded(config) => {
+            logging.set_level(level(config, debug));
+            logging.reopen(config.log.file.as_deref());
+            Ok(())
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Who is told how it goes.
+enum Audience {
+    /// The process that started this one and waits; none once it has been told.
+    Starter(Option<Reporter>),
+    Terminal(ProgressLine),
+}
+
+impl Audience {
+    fn loading(&mut self, progress: Progress) -> Result<(), Abandoned> {
+        match self {
+            Audience::Starter(reporter) => reporter
+                .as_ref()
+                .map_or(Ok(()), |reporter| reporter.loading(progress)),
+            Audience::Terminal(line) => {
+                line.show(progress.n_answered, progress.n_nodes);
+                Ok(())
+            }
+        }
+    }
+
+    fn ready(
+        &mut self,
+        text: &str,
+        logging: &Logging,
+        log_file: Option<&std::path::Path>,
+    ) -> Result<(), Abandoned> {
+        match self {
+            Audience::Starter(reporter) => {
+                if let Some(reporter) = reporter.take() {
+                    if let Err(err) = logging.leave_stderr(log_file) {
+                        log::warn!("nothing will be logged: {err}; set log.file, for example");
+                    }
+                    reporter.ready(text)?;
+                }
+                Ok(())
+            }
+            Audience::Terminal(line) => {
+                line.clear();
+                // A closed stdout takes nothing from the mount.
+                let _ = writeln!(io::stdout(), "{text}");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The line on a terminal that says how far the first load has come.
+#[derive(Default)]
+pub(crate) struct ProgressLine {
+    shown: bool,
+}
+
+impl ProgressLine {
+    pub(crate) fn show(&mut self, n_answered: impl fmt::Display, n_nodes: impl fmt::Display) {
+        if io::stderr().is_terminal() {
+            eprint!("\r\x1b[K{n_answered} of {n_nodes} nodes answered");
+            self.shown = true;
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
+fn level(config: &Config, debug: bool) -> LevelFilter {
+    if debug {
+        LevelFilter::Debug
+    } else {
+        config.log.level.unwrap_or(LevelFilter::Info)
+    }
+}
+
+/// Says what is wrong with the configuration; with `strict` that is the end.
+fn refuse_problems(config: &Config, strict: bool) -> anyhow::Result<()> {
+    for problem in &config.problems {
+        log::warn!("{problem}");
+    }
+    match config.problems.len() {
+        0 => Ok(()),
+        _ if !strict => Ok(()),
+        1 => Err(anyhow::anyhow!("--strict: the configuration has a problem"))
+            .context("nothing is mounted"),
+        n => Err(anyhow::anyhow!(
+            "--strict: the configuration has {n} problems"
+        ))
+        .context("nothing is mounted"),
+    }
+}
