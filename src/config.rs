@@ -34,6 +34,7 @@ use thiserror::Error;
 
 use crate::path::{FilePath, ZnodePath};
 
+pub mod check;
 pub mod secrets;
 
 mod expand;
