@@ -35,6 +35,7 @@ use thiserror::Error;
 use crate::path::{FilePath, ZnodePath};
 
 pub mod check;
+pub mod dropin;
 pub mod secrets;
 
 mod expand;
