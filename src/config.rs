@@ -1,1 +1,281 @@
 //! What the user wrote, and what it means.
+//!
+//! A configuration is an INI file as Baseplate's live-data watcher reads it, to the letter, with more
+//! keys. Reading goes down in steps, one file each: `lines` enforces the grammar and remembers line
+//! numbers, `ini_text` has rust-ini read the values, `raw` holds what the user wrote (with keys
+//! checked against the table in `keys`), `values` says what one value means, and `nodes` and
+//! `settings` what they mean together.
+//!
+//! ```no_run
+//! # use std::path::Path;
+//! # fn main() -> Result<(), livedata::config::Error> {
+//! use livedata::config::Config;
+//! let config = Config::load(Path::new("/etc/live.ini"), Some(Path::new("/mnt/live")))?;
+//! for problem in &config.problems {
+//!     log::warn!("{problem}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What is wrong stays alone where it can: a wrong node is left out and becomes a [`Problem`]. What
+//! concerns everything (the connection, the mount, the log, the defaults, a file that is no INI) is
+//! the [`enum@Error`]. Both name file, line and key, and say what would be right, on one line.
+//!
+//! Nothing here contacts ZooKeeper, and nothing but [`secrets`] sees a secret. Everything is read
+//! afresh at each call: there is no state, so a reload is a second call.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::path::{FilePath, ZnodePath};
+
+pub mod check;
+pub mod dropin;
+pub mod secrets;
+
+mod expand;
+mod ini_text;
+mod keys;
+mod lines;
+mod nodes;
+mod raw;
+mod settings;
+mod values;
+
+pub use secrets::{Provider, Secrets};
+
+/// What a configuration means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The file, as it was named.
+    pub file: PathBuf,
+    /// The connection.
+    pub zookeeper: ZooKeeper,
+    /// Where credentials come from.
+    pub secrets: Secrets,
+    /// How often files that are known to be current are touched; never zero.
+    pub heartbeat_interval: Duration,
+    /// What is logged, and where.
+    pub log: Log,
+    /// How the mount looks as a whole.
+    pub mount: Mount,
+    /// What nodes get that say nothing else; drop-ins need it too.
+    pub defaults: Defaults,
+    /// The files of the mount, in the order of the file: no two have one dest, and none stands where
+    /// another needs a directory.
+    pub nodes: Vec<Node>,
+    /// What was left out or ignored, in the order of the lines.
+    pub problems: Vec<Problem>,
+}
+
+/// How ZooKeeper is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ZooKeeper {
+    /// At least one server, each `name:port`, an IPv6 address as `[::1]:2181`.
+    pub hosts: Vec<String>,
+    /// The znode that all sources are below; none where that is the root.
+    pub chroot: Option<ZnodePath>,
+    /// The session timeout to ask for; between 1 millisecond and 2^31 - 1 of them.
+    pub timeout: Duration,
+    /// The names of the secrets that hold `user:password`, each for the scheme `digest`.
+    pub credentials: Vec<String>,
+}
+
+/// The log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Log {
+    /// The least that is logged, where the file says so.
+    pub level: Option<log::LevelFilter>,
+    /// Where the log goes in the background, instead of the system log. A relative path was taken
+    /// from the directory of the configuration file.
+    pub file: Option<PathBuf>,
+}
+
+/// The mount as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mount {
+    /// Extended attributes were asked for; a warning says that this version has none.
+    pub xattr: bool,
+}
+
+/// What nodes get that say nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Defaults {
+    /// The owner; the mounting user if not configured.
+    pub uid: u32,
+    /// The group; the mounting user's if not configured.
+    pub gid: u32,
+    /// Permission bits; 0400 if not configured.
+    pub mode: u16,
+    /// What becomes of the file when the znode goes.
+    pub on_delete: OnDelete,
+}
+
+/// One znode shown as one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// The X of `nodes.X.source`: lower case, without a dot.
+    pub name: String,
+    /// The znode, below the chroot.
+    pub source: ZnodePath,
+    /// The file, below the mountpoint.
+    pub dest: FilePath,
+    /// The file's owner.
+    pub uid: u32,
+    /// The file's group.
+    pub gid: u32,
+    /// Permission bits, at most 0o7777.
+    pub mode: u16,
+    /// What becomes of the file when the znode goes.
+    pub on_delete: OnDelete,
+    /// The mount is not ready without it.
+    pub required: bool,
+}
+
+/// What becomes of a file when its znode is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDelete {
+    /// It goes too.
+    Remove,
+    /// It stays, with the last known content.
+    Keep,
+}
+
+/// Something in the configuration that was left out or ignored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// How bad it is.
+    pub severity: Severity,
+    /// The file it is in, as it was named.
+    pub file: PathBuf,
+    /// The line, from 1; none where something is missing.
+    pub line: Option<usize>,
+    /// The key, in full and lower case, or a section in its brackets.
+    pub key: Option<String>,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+/// How bad a [`Problem`] is. With `--strict` both end the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Something was ignored that may have been meant.
+    Warning,
+    /// A node was left out.
+    Error,
+}
+
+/// Why there is no configuration at all.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The file could not be read.
+    #[error("cannot read the configuration {}", file.display())]
+    Read {
+        /// The file, as it was named.
+        file: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is no INI, or a setting that concerns everything is wrong.
+    #[error("{0}")]
+    Wrong(Box<Problem>),
+}
+
+/// What a configuration means depends on where it is read; tests give other surroundings.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// Where the mount will be, absolute. A dest below it is taken relative to it.
+    pub mountpoint: Option<&'a Path>,
+    /// Looks up the variables that values may name.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// The mounting user.
+    pub uid: u32,
+    /// The mounting user's group.
+    pub gid: u32,
+}
+
+impl Config {
+    /// Reads `file` with the environment and as the user of this process. Without a `mountpoint`
+    /// (`check` knows none) absolute dests merely lose their leading slash.
+    pub fn load(file: &Path, mountpoint: Option<&Path>) -> Result<Self, Error> {
+        let read = |source| Error::Read {
+            file: file.into(),
+            source,
+        };
+        let bytes = std::fs::read(file).map_err(read)?;
+        let mountpoint = mountpoint
+            .map(std::path::absolute)
+            .transpose()
+            .map_err(read)?;
+        let surroundings = Surroundings {
+            mountpoint: mountpoint.as_deref(),
+            variable: &|name| std::env::var(name).ok(),
+            uid: nix::unistd::Uid::effective().as_raw(),
+            gid: nix::unistd::Gid::effective().as_raw(),
+        };
+        Self::parse(file, &bytes, &surroundings)
+    }
+
+    /// What `text`, the content of `file`, means. Looks at nothing but the user database.
+    pub fn parse(file: &Path, text: &[u8], surroundings: &Surroundings<'_>) -> Result<Self, Error> {
+        settings::config(file, text, surroundings)
+    }
+}
+
+impl OnDelete {
+    /// The word for it in a configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Remove => "remove",
+            Self::Keep => "keep",
+        }
+    }
+}
+
+impl Severity {
+    /// `warning` or `error`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    /// `/etc/live.ini:12: nodes.a.mode: what is wrong`, always one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = self.file.display().to_string();
+        if let Some(line) = self.line {
+            text += &format!(":{line}");
+        }
+        if let Some(key) = &self.key {
+            text += &format!(": {key}");
+        }
+        text += &format!(": {}", self.message);
+        for c in text.chars() {
+            if c.is_control() {
+                write!(f, "{}", c.escape_default())?;
+            } else {
+                write!(f, "{c}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Surroundings<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Surroundings")
+            .field("mountpoint", &self.mountpoint)
+            .field("uid", &self.uid)
+            .field("gid", &self.gid)
+            .finish_non_exhaustive()
+    }
+}

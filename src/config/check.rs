@@ -1,0 +1,141 @@
+//! What `livedata-fuse check` prints: the configuration as it was understood.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use nix::unistd::{Gid, Group, Uid, User};
+use serde_json::{Value, json};
+
+use super::{Config, Node, Problem};
+
+/// For people: the connection, a line for each node, then the problems. Ends with a newline.
+pub fn table(config: &Config) -> String {
+    let mut text = connection(config);
+    let mut names = Names::default();
+    let mut rows = vec![["NODE", "ZNODE", "FILE", "OWNER", "MODE"].map(str::to_owned)];
+    rows.extend(config.nodes.iter().map(|node| row(node, &mut names)));
+    if config.nodes.is_empty() {
+        text.push_str("no nodes\n");
+    } else {
+        let widths: [usize; 5] = std::array::from_fn(|column| {
+            let lengths = rows.iter().map(|row| row[column].chars().count());
+            lengths.max().unwrap_or(0)
+        });
+        for row in &rows {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(widths) {
+                write!(line, "{cell:width$}  ").expect("a String takes all");
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+    }
+    for problem in &config.problems {
+        writeln!(text, "{}: {problem}", problem.severity.as_str()).expect("a String takes all");
+    }
+    text
+}
+
+/// For programs: the same. Times are in milliseconds; secrets are named, not shown.
+pub fn json(config: &Config) -> Value {
+    json!({
+        "file": config.file.display().to_string(),
+        "zookeeper": {
+            "hosts": config.zookeeper.hosts,
+            "chroot": config.zookeeper.chroot.as_ref().map(ToString::to_string),
+            "timeout_ms": milliseconds(config.zookeeper.timeout),
+            "credentials": config.zookeeper.credentials,
+        },
+        "heartbeat_interval_ms": milliseconds(config.heartbeat_interval),
+        "nodes": config.nodes.iter().map(node).collect::<Vec<_>>(),
+        "trees": [],
+        "hooks": [],
+        "warnings": config.problems.iter().map(problem).collect::<Vec<_>>(),
+    })
+}
+
+fn connection(config: &Config) -> String {
+    let zookeeper = &config.zookeeper;
+    let mut text = format!("ZooKeeper {}", zookeeper.hosts.join(","));
+    if let Some(chroot) = &zookeeper.chroot {
+        text += &printable(&chroot.to_string());
+    }
+    text += &format!(", session timeout {:?}", zookeeper.timeout);
+    if !zookeeper.credentials.is_empty() {
+        let names = zookeeper.credentials.join(", ");
+        text += &format!(", credentials {}", printable(&names));
+    }
+    text + "\n"
+}
+
+fn row(node: &Node, names: &mut Names) -> [String; 5] {
+    let owner = names.user(node.uid).to_owned();
+    [
+        printable(&node.name),
+        printable(node.source.as_str()),
+        printable(&node.dest.to_string()),
+        format!("{owner}:{}", names.group(node.gid)),
+        format!("{:04o}", node.mode),
+    ]
+}
+
+fn node(node: &Node) -> Value {
+    json!({
+        "name": node.name,
+        "source": node.source.as_str(),
+        "dest": node.dest.to_string(),
+        "uid": node.uid,
+        "gid": node.gid,
+        "mode": format!("{:04o}", node.mode),
+        "on_delete": node.on_delete.as_str(),
+        "required": node.required,
+    })
+}
+
+fn problem(problem: &Problem) -> Value {
+    json!({
+        "severity": problem.severity.as_str(),
+        "file": problem.file.display().to_string(),
+        "line": problem.line,
+        "key": problem.key,
+        "message": problem.message,
+    })
+}
+
+fn milliseconds(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A file name may hold what a terminal obeys.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let escaped = c.is_control().then(|| c.escape_default());
+            let plain = escaped.is_none().then_some(c);
+            escaped.into_iter().flatten().chain(plain)
+        })
+        .collect()
+}
+
+/// The names of ids, each looked up once; a number that has no name stays a number.
+#[derive(Default)]
+struct Names {
+    users: HashMap<u32, String>,
+    groups: HashMap<u32, String>,
+}
+
+impl Names {
+    fn user(&mut self, id: u32) -> &str {
+        self.users.entry(id).or_insert_with(|| {
+            let user = User::from_uid(Uid::from_raw(id)).ok().flatten();
+            user.map_or_else(|| id.to_string(), |user| user.name)
+        })
+    }
+
+    fn group(&mut self, id: u32) -> &str {
+        self.groups.entry(id).or_insert_with(|| {
+            let group = Group::from_gid(Gid::from_raw(id)).ok().flatten();
+            group.map_or_else(|| id.to_string(), |group| group.name)
+        })
+    }
+}

@@ -1,0 +1,34 @@
+//! Drop-ins: files with nodes, trees and hooks only, such as `mount.d/example.ini`.
+//!
+//! Finding them, and following their changes, is not here.
+
+use std::path::Path;
+
+use super::nodes::{self, Accounts};
+use super::raw::{Kind, RawConfig};
+use super::{Defaults, Error, Node, Problem, Surroundings};
+
+/// What a drop-in adds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dropin {
+    /// Its files. They do not conflict with each other, but perhaps with those of other drop-ins.
+    pub nodes: Vec<Node>,
+    /// What was left out or ignored, in the order of the lines.
+    pub problems: Vec<Problem>,
+}
+
+/// What `text`, the content of the drop-in `file`, means, with the `defaults` of the main file. A
+/// key that is neither a node's, a tree's nor a hook's is an error of the whole drop-in.
+pub fn parse_dropin(
+    file: &Path,
+    text: &[u8],
+    defaults: &Defaults,
+    surroundings: &Surroundings<'_>,
+) -> Result<Dropin, Error> {
+    let mut raw = RawConfig::read(file, text, Kind::Dropin, surroundings)?;
+    let mut problems = std::mem::take(&mut raw.problems);
+    let mut accounts = Accounts::default();
+    let nodes = nodes::nodes(&raw, defaults, surroundings, &mut accounts, &mut problems);
+    problems.sort_by_key(|problem| problem.line);
+    Ok(Dropin { nodes, problems })
+}

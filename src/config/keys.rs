@@ -1,0 +1,236 @@
+//! The keys there are, and which of them this version does not support yet: one table.
+//!
+//! Whoever implements a key deletes its row's `Later` or `Refused` (and reads the key, of course).
+
+use super::values;
+
+/// What this version does with a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Support {
+    /// It is read.
+    Now,
+    /// It is ignored with a warning, unless it asks for what is so anyway.
+    Later(Harmless),
+    /// It is a fatal error, unless it asks for what is so anyway: without it the user would be less
+    /// safe than they believe.
+    Refused(Harmless),
+}
+
+/// The value of a key that asks for nothing; an empty value always does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Harmless {
+    /// Any value asks for something.
+    Nothing,
+    /// `false`, `no`, `off` or `0`.
+    False,
+    /// This word.
+    Word(&'static str),
+}
+
+use Harmless::{False, Nothing, Word};
+use Support::{Later, Now, Refused};
+
+/// Every key; `*` stands for one name without a dot.
+const KEYS: &[(&str, Support)] = &[
+    ("zookeeper.hosts", Now),
+    ("zookeeper.credentials", Now),
+    ("zookeeper.timeout", Now),
+    ("zookeeper.tls", Refused(False)),
+    ("zookeeper.ca_cert", Later(Nothing)),
+    ("zookeeper.cert", Later(Nothing)),
+    ("zookeeper.key", Later(Nothing)),
+    ("zookeeper.verify", Later(Nothing)),
+    ("zookeeper.sasl_mechanism", Refused(Nothing)),
+    ("zookeeper.read_only", Later(False)),
+    ("secrets.path", Now),
+    ("secrets.provider", Now),
+    ("mount.xattr", Later(False)),
+    ("mount.status_dir", Later(Nothing)),
+    ("mount.status_mode", Later(Nothing)),
+    ("mount.links", Later(False)),
+    ("mount.dropin_dir", Later(Nothing)),
+    ("heartbeat_interval", Now),
+    ("cache.dir", Later(Nothing)),
+    ("cache.max_bytes", Later(Nothing)),
+    ("log.level", Now),
+    ("log.file", Now),
+    ("defaults.owner", Now),
+    ("defaults.group", Now),
+    ("defaults.mode", Now),
+    ("defaults.on_delete", Now),
+    ("defaults.on_disconnect", Later(Word("stale"))),
+    ("defaults.max_stale", Later(Nothing)),
+    ("nodes.*.source", Now),
+    ("nodes.*.dest", Now),
+    ("nodes.*.owner", Now),
+    ("nodes.*.group", Now),
+    ("nodes.*.mode", Now),
+    ("nodes.*.on_delete", Now),
+    ("nodes.*.required", Now),
+    ("nodes.*.on_disconnect", Later(Word("stale"))),
+    ("nodes.*.max_stale", Later(Nothing)),
+    ("nodes.*.hooks", Later(Nothing)),
+    ("trees.*.source", Later(Nothing)),
+    ("trees.*.dest", Later(Nothing)),
+    ("trees.*.depth", Later(Nothing)),
+    ("trees.*.include", Later(Nothing)),
+    ("trees.*.exclude", Later(Nothing)),
+    ("trees.*.mode", Later(Nothing)),
+    ("trees.*.dir_mode", Later(Nothing)),
+    ("trees.*.owner", Later(Nothing)),
+    ("trees.*.group", Later(Nothing)),
+    ("trees.*.data_name", Later(Nothing)),
+    ("trees.*.on_delete", Later(Nothing)),
+    ("trees.*.on_disconnect", Later(Nothing)),
+    ("trees.*.max_stale", Later(Nothing)),
+    ("trees.*.hooks", Later(Nothing)),
+    ("hooks.max_parallel", Later(Nothing)),
+    ("hooks.*.command", Later(Nothing)),
+    ("hooks.*.run_mode", Later(Nothing)),
+    ("hooks.*.run_on_load", Later(Nothing)),
+    ("hooks.*.pipe_stdin", Later(Nothing)),
+    ("hooks.*.user", Later(Nothing)),
+    ("hooks.*.group", Later(Nothing)),
+    ("hooks.*.notify_signal", Later(Nothing)),
+    ("hooks.*.timeout", Later(Nothing)),
+    ("hooks.*.kill_timeout", Later(Nothing)),
+    ("hooks.*.retries", Later(Nothing)),
+    ("hooks.*.backoff", Later(Nothing)),
+    ("hooks.*.ok_codes", Later(Nothing)),
+    ("hooks.*.splay", Later(Nothing)),
+    ("hooks.*.wait_min", Later(Nothing)),
+    ("hooks.*.wait_max", Later(Nothing)),
+    ("hooks.*.description", Later(Nothing)),
+];
+
+/// What is known of `key`; none if nothing.
+pub(super) fn support(key: &str) -> Option<Support> {
+    KEYS.iter()
+        .find(|(pattern, _)| matches(pattern, key))
+        .map(|&(_, support)| support)
+}
+
+/// The known key that `key` was perhaps meant to be.
+pub(super) fn nearest(key: &str) -> Option<String> {
+    KEYS.iter()
+        .filter_map(|(pattern, _)| {
+            let candidate = named_like(pattern, key);
+            let (left, right) = without_name(pattern, &candidate, key);
+            let most = last(&candidate).len().max(6) / 3;
+            // The lengths alone rule most of them out, at no cost.
+            if left.len().abs_diff(right.len()) > most {
+                return None;
+            }
+            let distance = strsim::damerau_levenshtein(left, right);
+            (distance <= most).then_some((distance, candidate))
+        })
+        .min_by_key(|&(distance, _)| distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// The section that one which means nothing was perhaps meant to be, or what to write instead.
+pub(super) fn nearest_section(name: &str) -> Option<String> {
+    let name = name.trim().to_lowercase();
+    if strsim::damerau_levenshtein(&name, "live-data") <= 2 {
+        return Some("did you mean [live-data]?".into());
+    }
+    if name == "default" {
+        return Some("did you mean [DEFAULT]?".into());
+    }
+    let first = name
+        .split(|c: char| !c.is_alphanumeric())
+        .next()
+        .unwrap_or_default();
+    for kind in ["nodes", "trees", "hooks"] {
+        if strsim::damerau_levenshtein(first, kind) <= 1 {
+            return Some(format!("did you mean [{kind}.NAME]?"));
+        }
+    }
+    ["zookeeper", "secrets", "mount", "cache", "log", "defaults"]
+        .contains(&&*name)
+        .then(|| format!("write {name}.KEY = value under [live-data]"))
+}
+
+impl Harmless {
+    /// Whether `value` asks for nothing.
+    pub(super) fn is(self, value: &str) -> bool {
+        value.is_empty()
+            || match self {
+                Nothing => false,
+                False => values::boolean(value) == Ok(false),
+                Word(word) => value == word,
+            }
+    }
+}
+
+fn matches(pattern: &str, key: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == key,
+        Some((kind, option)) => key
+            .strip_prefix(kind)
+            .and_then(|rest| rest.strip_suffix(option))
+            .is_some_and(|name| !name.is_empty() && !name.contains('.')),
+    }
+}
+
+/// The pattern with the name that `key` has, where it has one.
+fn named_like(pattern: &str, key: &str) -> String {
+    let name = key.split('.').nth(1).filter(|name| !name.is_empty());
+    pattern.replace('*', name.unwrap_or("NAME"))
+}
+
+/// What there is to compare of two keys of one kind: the options. Else all of both.
+fn without_name<'a>(pattern: &str, candidate: &'a str, key: &'a str) -> (&'a str, &'a str) {
+    if let Some((kind, _)) = pattern.split_once('*')
+        && let (Some(left), Some(right)) = (candidate.strip_prefix(kind), key.strip_prefix(kind))
+    {
+        let option = |rest: &'a str| rest.split_once('.').map_or(rest, |(_, option)| option);
+        return (option(left), option(right));
+    }
+    (candidate, key)
+}
+
+fn last(key: &str) -> &str {
+    key.rsplit('.').next().unwrap_or(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_keys() {
+        for (key, expected) in [
+            ("zookeeper.hosts", Some(Now)),
+            ("zookeeper.tls", Some(Refused(False))),
+            ("nodes.a.source", Some(Now)),
+            ("nodes.a.max_stale", Some(Later(Nothing))),
+            ("nodes..source", None),
+            ("nodes.a.b.source", None),
+            ("nodes.source", None),
+            ("nodes.a", None),
+            ("hooks.max_parallel", Some(Later(Nothing))),
+            ("", None),
+        ] {
+            assert_eq!(support(key), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn nearest_keys() {
+        for (key, expected) in [
+            ("zookeeper.host", Some("zookeeper.hosts")),
+            ("zookeper.hosts", Some("zookeeper.hosts")),
+            ("heartbeat_intervall", Some("heartbeat_interval")),
+            ("nodes.a.soruce", Some("nodes.a.source")),
+            ("node.a.source", Some("nodes.a.source")),
+            ("nodes.a.modes", Some("nodes.a.mode")),
+            ("nodes.some-long-name.colour", None),
+            ("nodes.a", None),
+            ("colour", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(key).as_deref(), expected, "{key}");
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! What the user wrote: the known keys with their values, and what else was in the file.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::path::Path;
+
+use super::keys::{self, Support};
+use super::lines::Lines;
+use super::{Error, Problem, Severity, Surroundings, expand, ini_text};
+
+/// A file whose grammar and keys are checked, and whose values are not.
+#[derive(Debug)]
+pub(super) struct RawConfig<'a> {
+    /// The file, as it was named.
+    pub(super) file: &'a Path,
+    /// What is neither node, tree nor hook.
+    settings: HashMap<String, Setting>,
+    /// In the order of their first lines.
+    pub(super) nodes: Vec<RawNode>,
+    /// Unknown keys and the like.
+    pub(super) problems: Vec<Problem>,
+    /// The sections that were ignored, as `[name]`.
+    pub(super) ignored: Vec<String>,
+}
+
+/// The keys of one node.
+#[derive(Debug)]
+pub(super) struct RawNode {
+    pub(super) name: String,
+    /// Its first line.
+    pub(super) line: usize,
+    /// By the last part of the key.
+    options: HashMap<String, Setting>,
+}
+
+/// One value, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Setting {
+    pub(super) key: String,
+    /// With variables expanded; never empty, since an empty value is as good as none.
+    pub(super) value: String,
+    pub(super) line: usize,
+}
+
+/// Which file it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Main,
+    /// Nodes, trees and hooks only.
+    Dropin,
+}
+
+impl<'a> RawConfig<'a> {
+    /// Reads `text`, the content of `file`.
+    pub(super) fn read(
+        file: &'a Path,
+        text: &[u8],
+        kind: Kind,
+        surroundings: &Surroundings<'_>,
+    ) -> Result<Self, Error> {
+        let wrong = |line, key, message| wrong(file, line, key, message);
+        let lines =
+            Lines::read(text).map_err(|error| wrong(Some(error.line), error.key, error.message))?;
+        let values = ini_text::values(&lines)
+            .map_err(|error| wrong(Some(error.line), None, error.msg.into_owned()))?;
+        let mut raw = Self {
+            file,
+            settings: HashMap::new(),
+            nodes: Vec::new(),
+            problems: Vec::new(),
+            ignored: Vec::new(),
+        };
+        for (name, line) in lines.ignored {
+            let section = format!("[{name}]");
+            if let Some(hint) = keys::nearest_section(&name) {
+                raw.problems.push(Problem {
+                    severity: Severity::Warning,
+                    file: file.into(),
+                    line: Some(line),
+                    key: Some(section.clone()),
+                    message: format!("this section is ignored; {hint}"),
+                });
+            }
+            raw.ignored.push(section);
+        }
+        let mut index = HashMap::new();
+        for (entry, value) in lines.entries.into_iter().zip(values) {
+            let setting = Setting {
+                value: expand::expand(&value, surroundings.variable),
+                key: entry.key,
+                line: entry.line,
+            };
+            if kind == Kind::Dropin && !is_dropin_key(&setting.key) {
+                let message =
+                    "a drop-in holds nodes, trees and hooks only; write it in the main file";
+                return Err(wrong(Some(setting.line), Some(setting.key), message.into()));
+            }
+            raw.take(setting, entry.inherited, &mut index)?;
+        }
+        Ok(raw)
+    }
+
+    /// A setting that is not empty.
+    pub(super) fn setting(&self, key: &str) -> Option<&Setting> {
+        self.settings.get(key)
+    }
+
+    /// The value of a setting that concerns everything, or `default`.
+    pub(super) fn value<T>(
+        &self,
+        key: &str,
+        default: T,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<T, Error> {
+        match self.setting(key) {
+            None => Ok(default),
+            Some(setting) => parse(&setting.value).map_err(|message| self.fatal(setting, message)),
+        }
+    }
+
+    /// The error that `setting` is wrong.
+    pub(super) fn fatal(&self, setting: &Setting, message: String) -> Error {
+        wrong(
+            self.file,
+            Some(setting.line),
+            Some(setting.key.clone()),
+            message + setting.remark(),
+        )
+    }
+
+    /// Puts a setting where it belongs.
+    fn take(
+        &mut self,
+        setting: Setting,
+        inherited: bool,
+        index: &mut HashMap<String, usize>,
+    ) -> Result<(), Error> {
+        let warning = match keys::support(&setting.key) {
+            Some(Support::Now) => None,
+            Some(Support::Later(harmless)) if harmless.is(&setting.value) => None,
+            Some(Support::Later(_)) => Some("not supported by this version yet; ignored".into()),
+            Some(Support::Refused(harmless)) if harmless.is(&setting.value) => None,
+            Some(Support::Refused(_)) => {
+                let message = "not supported by this version yet, and without it the connection \
+                               would be less safe than this file asks for; remove it to connect \
+                               in plain text";
+                return Err(self.fatal(&setting, message.into()));
+            }
+            None => match (dotted_name(&setting.key), keys::nearest(&setting.key)) {
+                (Some(right), _) => {
+                    let message = format!("a name has no dot, so this is left out; write {right}");
+                    self.problem(Severity::Error, &setting, message);
+                    return Ok(());
+                }
+                (None, Some(near)) => Some(format!("unknown key; did you mean {near}?")),
+                // [DEFAULT] holds keys of other programs too.
+                (None, None) if inherited => None,
+                (None, None) => Some("unknown key; ignored".into()),
+            },
+        };
+        if let Some(message) = warning {
+            self.problem(Severity::Warning, &setting, message);
+        }
+        // A node is there as soon as any key names it, so that a misspelt one is reported.
+        if let Some((name, option)) = node_option(&setting.key) {
+            let position = match index.entry(name.to_owned()) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(new) => {
+                    self.nodes.push(RawNode {
+                        name: name.into(),
+                        line: setting.line,
+                        options: HashMap::new(),
+                    });
+                    *new.insert(self.nodes.len() - 1)
+                }
+            };
+            if !setting.value.is_empty() {
+                let options = &mut self.nodes[position].options;
+                options.insert(option.to_owned(), setting);
+            }
+        } else if !setting.value.is_empty() {
+            self.settings.insert(setting.key.clone(), setting);
+        }
+        Ok(())
+    }
+
+    fn problem(&mut self, severity: Severity, setting: &Setting, message: String) {
+        self.problems.push(Problem {
+            severity,
+            file: self.file.into(),
+            line: Some(setting.line),
+            key: Some(setting.key.clone()),
+            message,
+        });
+    }
+}
+
+impl Setting {
+    /// What to add to the message when the value is wrong: one cause is too common to be left out.
+    pub(super) fn remark(&self) -> &'static str {
+        if [" #", " ;", "\t#", "\t;"]
+            .iter()
+            .any(|start| self.value.contains(start))
+        {
+            " (a comment must be a line of its own)"
+        } else {
+            ""
+        }
+    }
+}
+
+impl RawNode {
+    /// An option that is not empty.
+    pub(super) fn option(&self, name: &str) -> Option<&Setting> {
+        self.options.get(name)
+    }
+}
+
+/// The error of a file, and of a place in it.
+pub(super) fn wrong(
+    file: &Path,
+    line: Option<usize>,
+    key: Option<String>,
+    message: String,
+) -> Error {
+    Error::Wrong(Box::new(Problem {
+        severity: Severity::Error,
+        file: file.into(),
+        line,
+        key,
+        message,
+    }))
+}
+
+fn is_dropin_key(key: &str) -> bool {
+    ["nodes.", "trees.", "hooks."]
+        .iter()
+        .any(|kind| key.starts_with(kind))
+}
+
+/// The name and the option in `nodes.NAME.OPTION`.
+fn node_option(key: &str) -> Option<(&str, &str)> {
+    let (name, option) = key.strip_prefix("nodes.")?.split_once('.')?;
+    (!name.is_empty()).then_some((name, option))
+}
+
+/// For `nodes.a.b.source`: the key with the dot in the name replaced.
+fn dotted_name(key: &str) -> Option<String> {
+    let (kind, rest) = key.split_once('.')?;
+    let (name, option) = rest.rsplit_once('.')?;
+    let right = format!("{kind}.{}.{option}", name.replace('.', "-"));
+    (name.contains('.') && keys::support(&right).is_some()).then_some(right)
+}

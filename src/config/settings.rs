@@ -1,0 +1,129 @@
+//! What the settings mean that concern everything: a wrong one is the error of the whole file.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::nodes::{self, Accounts};
+use super::raw::{Kind, RawConfig, wrong};
+use super::{
+    Config, Defaults, Error, Log, Mount, OnDelete, Problem, Provider, Secrets, Severity,
+    Surroundings, ZooKeeper, values,
+};
+
+/// As in Baseplate.
+const DEFAULT_SECRETS: &str = "/var/local/secrets.json";
+/// The protocol has 31 bits for the session timeout.
+const MAX_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
+
+/// What `text`, the content of `file`, means.
+pub(super) fn config(
+    file: &Path,
+    text: &[u8],
+    surroundings: &Surroundings<'_>,
+) -> Result<Config, Error> {
+    let mut raw = RawConfig::read(file, text, Kind::Main, surroundings)?;
+    let mut accounts = Accounts::default();
+    let mut problems = std::mem::take(&mut raw.problems);
+    let zookeeper = zookeeper(&raw, &mut problems)?;
+    let defaults = defaults(&raw, surroundings, &mut accounts)?;
+    let nodes = nodes::nodes(&raw, &defaults, surroundings, &mut accounts, &mut problems);
+    problems.sort_by_key(|problem| problem.line);
+    Ok(Config {
+        file: file.into(),
+        zookeeper,
+        secrets: Secrets {
+            path: raw
+                .setting("secrets.path")
+                .map_or(DEFAULT_SECRETS, |setting| &setting.value)
+                .into(),
+            provider: raw.value("secrets.provider", Provider::Vault, |text| match text {
+                "vault" => Ok(Provider::Vault),
+                "vault_csi" => Ok(Provider::VaultCsi),
+                _ => Err(format!("{text:?} is no provider; write vault or vault_csi")),
+            })?,
+        },
+        heartbeat_interval: raw.value(
+            "heartbeat_interval",
+            Duration::from_secs(300),
+            values::some_time,
+        )?,
+        log: Log {
+            level: raw.value("log.level", None, |text| values::level(text).map(Some))?,
+            file: raw.value("log.file", None, |text| {
+                Ok(Some(file.parent().unwrap_or(Path::new("")).join(text)))
+            })?,
+        },
+        mount: Mount {
+            xattr: raw.value("mount.xattr", false, values::boolean)?,
+        },
+        defaults,
+        nodes,
+        problems,
+    })
+}
+
+/// What nodes get that say nothing else; drop-ins take those of the main file.
+pub(super) fn defaults(
+    raw: &RawConfig<'_>,
+    surroundings: &Surroundings<'_>,
+    accounts: &mut Accounts,
+) -> Result<Defaults, Error> {
+    Ok(Defaults {
+        uid: raw.value("defaults.owner", surroundings.uid, |text| {
+            accounts.user(text)
+        })?,
+        gid: raw.value("defaults.group", surroundings.gid, |text| {
+            accounts.group(text)
+        })?,
+        mode: raw.value("defaults.mode", 0o400, values::mode)?,
+        on_delete: raw.value("defaults.on_delete", OnDelete::Remove, values::on_delete)?,
+    })
+}
+
+fn zookeeper(raw: &RawConfig<'_>, problems: &mut Vec<Problem>) -> Result<ZooKeeper, Error> {
+    let Some(setting) = raw.setting("zookeeper.hosts") else {
+        let mut message = "missing; write zookeeper.hosts = zk01:2181, for example".to_owned();
+        if !raw.ignored.is_empty() {
+            message += &format!(
+                " (only [live-data] counts; ignored here: {})",
+                raw.ignored.join(" ")
+            );
+        }
+        return Err(wrong(
+            raw.file,
+            None,
+            Some("zookeeper.hosts".into()),
+            message,
+        ));
+    };
+    let (hosts, chroot) =
+        values::hosts(&setting.value).map_err(|message| raw.fatal(setting, message))?;
+    if let Some(chroot) = chroot.as_ref().filter(|path| path.as_str().contains(',')) {
+        problems.push(Problem {
+            severity: Severity::Warning,
+            file: raw.file.into(),
+            line: Some(setting.line),
+            key: Some(setting.key.clone()),
+            message: format!(
+                "the chroot is all of \"{chroot}\"; write it once, after the last host"
+            ),
+        });
+    }
+    Ok(ZooKeeper {
+        hosts,
+        chroot,
+        timeout: raw.value("zookeeper.timeout", Duration::from_secs(5), |text| {
+            let timeout = values::some_time(text)?;
+            if timeout > MAX_TIMEOUT {
+                return Err(format!(
+                    "{text:?} is longer than ZooKeeper takes; write at most 24 days"
+                ));
+            }
+            Ok(timeout)
+        })?,
+        credentials: raw
+            .setting("zookeeper.credentials")
+            .map(|setting| values::list(&setting.value))
+            .unwrap_or_default(),
+    })
+}

@@ -1,0 +1,713 @@
+//! What the configuration says to the people who write it, word for word.
+
+use std::path::Path;
+
+use livedata::config::check;
+use livedata::config::dropin::{Dropin, parse_dropin};
+use livedata::config::{Config, Error, OnDelete, Provider, Surroundings};
+use proptest::prelude::*;
+
+/// The environment of all tests here: a user 1234 of the group 5678 mounts at /mnt/live.
+const SURROUNDINGS: Surroundings<'static> = Surroundings {
+    mountpoint: None,
+    variable: &|name| match name {
+        "HOSTS" => Some("zk01,zk02".into()),
+        "DC" => Some("ams".into()),
+        _ => None,
+    },
+    uid: 1234,
+    gid: 5678,
+};
+
+fn parse(text: impl AsRef<[u8]>) -> Result<Config, Error> {
+    let surroundings = Surroundings {
+        mountpoint: Some(Path::new("/mnt/live")),
+        ..SURROUNDINGS
+    };
+    Config::parse(Path::new("live.ini"), text.as_ref(), &surroundings)
+}
+
+/// The lines a user sees: the error, or the nodes that are left (`name dest`) and the problems.
+fn messages(text: impl AsRef<[u8]>) -> Vec<String> {
+    match parse(text) {
+        Err(error) => vec![format!("fatal: {error}")],
+        Ok(config) => {
+            let nodes = config
+                .nodes
+                .iter()
+                .map(|node| format!("node {} {}", node.name, node.dest));
+            let problems = config
+                .problems
+                .iter()
+                .map(|problem| format!("{}: {problem}", problem.severity.as_str()));
+            nodes.chain(problems).collect()
+        }
+    }
+}
+
+/// Each input stands after the first two lines of a file, and is followed by its messages.
+#[track_caller]
+fn check_all(cases: &[(&str, &[&str])]) {
+    for (text, expected) in cases {
+        let text = format!("[live-data]\nzookeeper.hosts = zk01\n{text}");
+        assert_eq!(messages(&text), *expected, "{text}");
+    }
+}
+
+#[test]
+fn everything_that_can_be_said() {
+    let config = parse(
+        "[live-data]
+zookeeper.hosts = $HOSTS:2182,[::1]/base
+zookeeper.timeout = 1500 milliseconds
+zookeeper.credentials = secret/a, secret/b
+secrets.path = /run/secrets
+secrets.provider = vault_csi
+heartbeat_interval = 1 minute
+log.level = Debug
+log.file = live.log
+defaults.mode = 0444
+defaults.on_delete = keep
+nodes.a.source = /x/${DC}/a
+nodes.a.dest = /mnt/live/d/a.json
+nodes.a.owner = root
+nodes.a.mode = 640
+nodes.a.on_delete = remove
+nodes.a.required = Yes
+[nodes.B]
+source = b # hi
+group = 0
+",
+    )
+    .unwrap();
+    assert_eq!(config.problems, []);
+    assert_eq!(
+        config.zookeeper.hosts,
+        ["zk01:2181", "zk02:2182", "[::1]:2181"]
+    );
+    assert_eq!(config.zookeeper.chroot.unwrap().as_str(), "/base");
+    assert_eq!(config.zookeeper.timeout.as_millis(), 1500);
+    assert_eq!(config.zookeeper.credentials, ["secret/a", "secret/b"]);
+    assert_eq!(config.secrets.path, Path::new("/run/secrets"));
+    assert_eq!(config.secrets.provider, Provider::VaultCsi);
+    assert_eq!(config.heartbeat_interval.as_secs(), 60);
+    assert_eq!(config.log.level, Some(log::LevelFilter::Debug));
+    assert_eq!(config.log.file.as_deref(), Some(Path::new("live.log")));
+    let [a, b] = &config.nodes[..] else {
+        panic!("{:?}", config.nodes)
+    };
+    assert_eq!((&*a.name, a.source.as_str()), ("a", "/x/ams/a"));
+    assert_eq!(a.dest.to_string(), "d/a.json");
+    assert_eq!((a.uid, a.gid, a.mode), (0, 5678, 0o640));
+    assert_eq!((a.on_delete, a.required), (OnDelete::Remove, true));
+    assert_eq!((&*b.name, b.source.as_str()), ("b", "/b # hi"));
+    assert_eq!(b.dest.to_string(), "b");
+    assert_eq!((b.uid, b.gid, b.mode), (1234, 0, 0o444));
+    assert_eq!((b.on_delete, b.required), (OnDelete::Keep, false));
+}
+
+#[test]
+fn what_nobody_says() {
+    let config =
+        parse("zookeeper.hosts = zk01\nsecrets.path =\nnodes.a.source = /a\nnodes.a.mode =\n")
+            .unwrap();
+    assert_eq!(config.problems, []);
+    assert_eq!(config.zookeeper.chroot, None);
+    assert_eq!(config.zookeeper.timeout.as_secs(), 5);
+    assert!(config.zookeeper.credentials.is_empty());
+    assert_eq!(config.secrets.path, Path::new("/var/local/secrets.json"));
+    assert_eq!(config.secrets.provider, Provider::Vault);
+    assert_eq!(config.heartbeat_interval.as_secs(), 300);
+    assert_eq!((config.log.level, config.log.file), (None, None));
+    let a = &config.nodes[0];
+    assert_eq!((a.uid, a.gid, a.mode), (1234, 5678, 0o400));
+    assert_eq!((a.on_delete, a.required), (OnDelete::Remove, false));
+    assert!(parse("zookeeper.hosts = zk01").unwrap().nodes.is_empty());
+}
+
+#[test]
+fn no_ini() {
+    let cases: &[(&[u8], &str)] = &[
+        (
+            b"\xef\xbb\xbf[live-data]\n",
+            "live.ini:1: the file begins with a byte order mark; save it as UTF-8 without one",
+        ),
+        (
+            b"[live-data]\r\na = 1\rb = \xff\n",
+            "live.ini:3: this line is not UTF-8; save the file as UTF-8",
+        ),
+        (
+            b"[live-data]\nzookeeper.hosts\n",
+            "live.ini:2: \"zookeeper.hosts\" is a key without a value; write key = value, or indent the line to continue the value above",
+        ),
+        (
+            b"[live-data\n",
+            "live.ini:1: \"[live-data\" is a key without a value; a section header ends with ]",
+        ),
+        (
+            b"[live-data]\n= 5\n",
+            "live.ini:2: \"= 5\" is a value without a key; write key = value",
+        ),
+        (
+            b"[live-data]\na = 1\n\nb = 1\nA : 2\n",
+            "live.ini:5: a: set twice, first in line 2; keep one of them",
+        ),
+        (
+            b"nodes.a.mode = 1\n[nodes.a]\nsource = /a\nMODE = 2\n",
+            "live.ini:4: nodes.a.mode: set twice, first in line 1; keep one of them",
+        ),
+        (
+            b"[DEFAULT]\na = 1\n[DEFAULT]\na = 2\n",
+            "live.ini:4: a: set twice, first in line 2; keep one of them",
+        ),
+        (
+            b"[other]\na = 1\na = 2\n",
+            "live.ini:3: a: set twice, first in line 2; keep one of them",
+        ),
+        (
+            b"[live-data]\n[other]\n[live-data]\n",
+            "live.ini:3: [live-data]: this section stands twice, first in line 1; put its keys under one header",
+        ),
+        (
+            b"",
+            "live.ini: zookeeper.hosts: missing; write zookeeper.hosts = zk01:2181, for example",
+        ),
+        (
+            b"[live_data]\nzookeeper.hosts = zk01\n[x]\n",
+            "live.ini: zookeeper.hosts: missing; write zookeeper.hosts = zk01:2181, for example (only [live-data] counts; ignored here: [live_data] [x])",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(messages(text), [format!("fatal: {expected}")]);
+    }
+}
+
+#[test]
+fn wrong_hosts() {
+    for (hosts, expected) in [
+        (
+            "",
+            "live.ini: zookeeper.hosts: missing; write zookeeper.hosts = zk01:2181, for example",
+        ),
+        (
+            "zk01:2181 ,zk02",
+            "live.ini:2: zookeeper.hosts: there is a blank after \"zk01:2181\"; write zk01:2181,zk02:2181",
+        ),
+        (
+            "zk01,",
+            "live.ini:2: zookeeper.hosts: a host is missing beside a comma; write zk01:2181,zk02:2181",
+        ),
+        (
+            "zk01:http",
+            "live.ini:2: zookeeper.hosts: \"zk01:http\" has no port from 1 to 65535; write zk01:2181, for example",
+        ),
+        (
+            "zk01:65536",
+            "live.ini:2: zookeeper.hosts: \"zk01:65536\" has no port from 1 to 65535; write zk01:2181, for example",
+        ),
+        (
+            "::1",
+            "live.ini:2: zookeeper.hosts: \"::1\" has too many colons; write zk01:2181, or an IPv6 address as [::1]:2181",
+        ),
+        (
+            "[::1",
+            "live.ini:2: zookeeper.hosts: \"[::1\" has no closing bracket; write [::1]:2181",
+        ),
+        (
+            "[zk01]",
+            "live.ini:2: zookeeper.hosts: \"[zk01]\" is no IPv6 address; write [::1]:2181",
+        ),
+        (
+            "zk 01",
+            "live.ini:2: zookeeper.hosts: \"zk 01\" is no host; write zk01:2181, for example",
+        ),
+        (
+            "$NOPE",
+            "live.ini:2: zookeeper.hosts: \"$NOPE\" is no host; write zk01:2181, for example",
+        ),
+        (
+            "zk01/a/../b",
+            "live.ini:2: zookeeper.hosts: the chroot: `/a/../b` has the component `..`; write the path out",
+        ),
+    ] {
+        let text = format!("[live-data]\nzookeeper.hosts = {hosts}\n");
+        assert_eq!(messages(&text), [format!("fatal: {expected}")]);
+    }
+    assert_eq!(
+        messages("zookeeper.hosts = zk01/a,zk02/a\n"),
+        [
+            "warning: live.ini:1: zookeeper.hosts: the chroot is all of \"/a,zk02/a\"; write it once, after the last host"
+        ]
+    );
+}
+
+#[test]
+fn wrong_settings() {
+    check_all(&[
+        (
+            "zookeeper.timeout = 5s",
+            &[
+                "fatal: live.ini:3: zookeeper.timeout: \"5s\" is not a time; write 5 seconds, for example (units: milliseconds, seconds, minutes, hours, days)",
+            ],
+        ),
+        (
+            "zookeeper.timeout = 5 seconds ; the session's",
+            &[
+                "fatal: live.ini:3: zookeeper.timeout: \"5 seconds ; the session's\" is not a time; write 5 seconds, for example (units: milliseconds, seconds, minutes, hours, days) (a comment must be a line of its own)",
+            ],
+        ),
+        (
+            "zookeeper.timeout = 0 seconds",
+            &[
+                "fatal: live.ini:3: zookeeper.timeout: \"0 seconds\" is no time at all; write more than 0, such as 5 seconds",
+            ],
+        ),
+        (
+            "zookeeper.timeout = 25 days",
+            &[
+                "fatal: live.ini:3: zookeeper.timeout: \"25 days\" is longer than ZooKeeper takes; write at most 24 days",
+            ],
+        ),
+        (
+            "heartbeat_interval = 999999999999999 days",
+            &[
+                "fatal: live.ini:3: heartbeat_interval: \"999999999999999 days\" is longer than any clock runs; write 1 days, for example",
+            ],
+        ),
+        (
+            "heartbeat_interval = 0 minutes",
+            &[
+                "fatal: live.ini:3: heartbeat_interval: \"0 minutes\" is no time at all; write more than 0, such as 5 seconds",
+            ],
+        ),
+        (
+            "secrets.provider = file",
+            &[
+                "fatal: live.ini:3: secrets.provider: \"file\" is no provider; write vault or vault_csi",
+            ],
+        ),
+        (
+            "log.level = loud",
+            &[
+                "fatal: live.ini:3: log.level: \"loud\" is not a level; write error, warn, info, debug, trace or off",
+            ],
+        ),
+        (
+            "mount.xattr = perhaps",
+            &["fatal: live.ini:3: mount.xattr: \"perhaps\" is not a boolean; write true or false"],
+        ),
+        (
+            "defaults.mode = rw",
+            &[
+                "fatal: live.ini:3: defaults.mode: \"rw\" is not an octal mode; write 0440, for example",
+            ],
+        ),
+        (
+            "defaults.owner = no-such-user",
+            &[
+                "fatal: live.ini:3: defaults.owner: there is no user \"no-such-user\" here; write the name of one that exists, or a number",
+            ],
+        ),
+        (
+            "defaults.on_delete = hide",
+            &[
+                "fatal: live.ini:3: defaults.on_delete: \"hide\" is nothing to do on deletion; write remove or keep",
+            ],
+        ),
+        (
+            "zookeeper.tls = true",
+            &[
+                "fatal: live.ini:3: zookeeper.tls: not supported by this version yet, and without it the connection would be less safe than this file asks for; remove it to connect in plain text",
+            ],
+        ),
+        (
+            "zookeeper.tls = perhaps",
+            &[
+                "fatal: live.ini:3: zookeeper.tls: not supported by this version yet, and without it the connection would be less safe than this file asks for; remove it to connect in plain text",
+            ],
+        ),
+        (
+            "zookeeper.sasl_mechanism = digest-md5",
+            &[
+                "fatal: live.ini:3: zookeeper.sasl_mechanism: not supported by this version yet, and without it the connection would be less safe than this file asks for; remove it to connect in plain text",
+            ],
+        ),
+        ("zookeeper.tls = off\nzookeeper.sasl_mechanism =\n", &[]),
+    ]);
+}
+
+#[test]
+fn wrong_nodes_are_left_out() {
+    check_all(&[
+        (
+            "nodes.a.dest = x",
+            &[
+                "error: live.ini:3: nodes.a.source: missing; write nodes.a.source = /path/of/a/znode",
+            ],
+        ),
+        (
+            "nodes.a.source = /x/../y\nnodes.b.source = /b",
+            &[
+                "node b b",
+                "error: live.ini:3: nodes.a.source: `/x/../y` has the component `..`; write the path out",
+            ],
+        ),
+        (
+            "nodes.a.source = /a\nnodes.a.mode = 999\nnodes.a.owner = no-such-user\nnodes.a.group = no-such-group\nnodes.a.on_delete = hide\nnodes.a.required = maybe\nnodes.a.dest = ../a",
+            &[
+                "error: live.ini:4: nodes.a.mode: \"999\" is not an octal mode; write 0440, for example",
+                "error: live.ini:5: nodes.a.owner: there is no user \"no-such-user\" here; write the name of one that exists, or a number",
+                "error: live.ini:6: nodes.a.group: there is no group \"no-such-group\" here; write the name of one that exists, or a number",
+                "error: live.ini:7: nodes.a.on_delete: \"hide\" is nothing to do on deletion; write remove or keep",
+                "error: live.ini:8: nodes.a.required: \"maybe\" is not a boolean; write true or false",
+                "error: live.ini:9: nodes.a.dest: \"../a\" leaves the mount by \"..\"; write a path below it",
+            ],
+        ),
+        (
+            "nodes.a.source = /a\nnodes.a.dest = /mnt/live/../a",
+            &[
+                "error: live.ini:4: nodes.a.dest: \"/mnt/live/../a\" leaves the mount by \"..\"; write a path below it",
+            ],
+        ),
+        (
+            "nodes.a.source = /a\nnodes.a.dest = /mnt/live/",
+            &[
+                "error: live.ini:4: nodes.a.dest: \"/mnt/live/\" is a directory; write the path of a file",
+            ],
+        ),
+        (
+            "nodes.a.source = /a\nnodes.a.dest = /mnt/live",
+            &[
+                "error: live.ini:4: nodes.a.dest: \"/mnt/live\" is the mount itself; write a path below it",
+            ],
+        ),
+        (
+            "nodes.a.source = /a\n  b",
+            &[
+                "error: live.ini:3: nodes.a.source: `/a\\nb` has the character '\\n', which a path cannot have",
+            ],
+        ),
+        (
+            "nodes.a.source = /a\nnodes.b.source = /b\nnodes.b.dest = a\nnodes.c.source = /b",
+            &[
+                "node a a",
+                "node c c",
+                "error: live.ini:5: nodes.b.dest: nodes.a (line 3) has the file \"a\" already; write another path",
+            ],
+        ),
+        (
+            "nodes.a.source = /a\nnodes.b.source = /b\nnodes.b.dest = a/b",
+            &[
+                "node a a",
+                "error: live.ini:5: nodes.b.dest: \"a\" is a file, of nodes.a (line 3), and cannot be a directory too; write another path",
+            ],
+        ),
+        (
+            "nodes.b.source = /b\nnodes.b.dest = a/x/b\nnodes.a.source = /a",
+            &[
+                "node b a/x/b",
+                "error: live.ini:5: nodes.a.dest: \"a\" is a directory, for nodes.b (line 3); write another path",
+            ],
+        ),
+        (
+            "nodes.a.source = /a\nnodes.a.mode = 0440 # secret",
+            &[
+                "error: live.ini:4: nodes.a.mode: \"0440 # secret\" is not an octal mode; write 0440, for example (a comment must be a line of its own)",
+            ],
+        ),
+        (
+            // One that is left out takes no place.
+            "nodes.a.source = /a\nnodes.a.mode = x\nnodes.b.source = /b\nnodes.b.dest = a",
+            &[
+                "node b a",
+                "error: live.ini:4: nodes.a.mode: \"x\" is not an octal mode; write 0440, for example",
+            ],
+        ),
+        (
+            "nodes.a.b.source = /x",
+            &[
+                "error: live.ini:3: nodes.a.b.source: a name has no dot, so this is left out; write nodes.a-b.source",
+            ],
+        ),
+        (
+            "[nodes.a.b]\nsource = /x",
+            &[
+                "error: live.ini:4: nodes.a.b.source: a name has no dot, so this is left out; write nodes.a-b.source",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn unknown_keys() {
+    check_all(&[
+        (
+            "zookeeper.host = zk02",
+            &["warning: live.ini:3: zookeeper.host: unknown key; did you mean zookeeper.hosts?"],
+        ),
+        (
+            "favourite.colour = blue",
+            &["warning: live.ini:3: favourite.colour: unknown key; ignored"],
+        ),
+        (
+            "nodes.a.source = /a\nnodes.a.moed = 0440\nnodes.a.colour = blue",
+            &[
+                "node a a",
+                "warning: live.ini:4: nodes.a.moed: unknown key; did you mean nodes.a.mode?",
+                "warning: live.ini:5: nodes.a.colour: unknown key; ignored",
+            ],
+        ),
+        (
+            "node.a.source = /a",
+            &["warning: live.ini:3: node.a.source: unknown key; did you mean nodes.a.source?"],
+        ),
+        (
+            "nodes.a.soruce = /a",
+            &[
+                "warning: live.ini:3: nodes.a.soruce: unknown key; did you mean nodes.a.source?",
+                "error: live.ini:3: nodes.a.source: missing; write nodes.a.source = /path/of/a/znode",
+            ],
+        ),
+        (
+            "[DEFAULT]\nhere = /somewhere\nheartbeat_intervall = 1 days\n",
+            &[
+                "warning: live.ini:5: heartbeat_intervall: unknown key; did you mean heartbeat_interval?",
+            ],
+        ),
+        (
+            "[Live-Data]\n[node.a]\n[default]\n[zookeeper]\nhosts = zk02\n[app:main]\n",
+            &[
+                "warning: live.ini:3: [Live-Data]: this section is ignored; did you mean [live-data]?",
+                "warning: live.ini:4: [node.a]: this section is ignored; did you mean [nodes.NAME]?",
+                "warning: live.ini:5: [default]: this section is ignored; did you mean [DEFAULT]?",
+                "warning: live.ini:6: [zookeeper]: this section is ignored; write zookeeper.KEY = value under [live-data]",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn keys_of_later_versions() {
+    check_all(&[
+        (
+            "trees.t.source = /t\n[hooks.h]\ncommand = true\n",
+            &[
+                "warning: live.ini:3: trees.t.source: not supported by this version yet; ignored",
+                "warning: live.ini:5: hooks.h.command: not supported by this version yet; ignored",
+            ],
+        ),
+        (
+            "nodes.a.source = /a\nnodes.a.hooks = h\nnodes.a.on_disconnect = error\nnodes.a.max_stale = 1 hours",
+            &[
+                "node a a",
+                "warning: live.ini:4: nodes.a.hooks: not supported by this version yet; ignored",
+                "warning: live.ini:5: nodes.a.on_disconnect: not supported by this version yet; ignored",
+                "warning: live.ini:6: nodes.a.max_stale: not supported by this version yet; ignored",
+            ],
+        ),
+        (
+            "mount.xattr = true\nmount.dropin_dir = d\ncache.dir = /c\nzookeeper.ca_cert = /ca\nzookeeper.read_only = on",
+            &[
+                "warning: live.ini:3: mount.xattr: not supported by this version yet; ignored",
+                "warning: live.ini:4: mount.dropin_dir: not supported by this version yet; ignored",
+                "warning: live.ini:5: cache.dir: not supported by this version yet; ignored",
+                "warning: live.ini:6: zookeeper.ca_cert: not supported by this version yet; ignored",
+                "warning: live.ini:7: zookeeper.read_only: not supported by this version yet; ignored",
+            ],
+        ),
+        (
+            // These ask for what is so anyway.
+            "mount.xattr = false\nmount.links = no\ncache.dir =\nzookeeper.read_only = off\ndefaults.on_disconnect = stale\n",
+            &[],
+        ),
+    ]);
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    let error = Config::load(Path::new("/nowhere/live.ini"), None).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot read the configuration /nowhere/live.ini"
+    );
+    assert!(std::error::Error::source(&error).is_some());
+    let directory = tempfile::tempdir().unwrap();
+    assert!(Config::load(directory.path(), None).is_err());
+}
+
+#[test]
+fn a_file_is_loaded_for_the_user_who_mounts() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("live.ini");
+    std::fs::write(
+        &file,
+        "zookeeper.hosts = zk01\nnodes.a.source = /a\nlog.file = a.log\n",
+    )
+    .unwrap();
+    let config = Config::load(&file, Some(directory.path())).unwrap();
+    assert_eq!(config.nodes[0].uid, nix::unistd::Uid::effective().as_raw());
+    assert_eq!(config.log.file, Some(directory.path().join("a.log")));
+}
+
+#[test]
+fn messages_stay_on_one_line() {
+    let found = messages("zookeeper.hosts = zk01\nb\u{1b}\u{b}d = 1\nnodes.\u{7f}.source = a\n b");
+    assert_eq!(
+        found,
+        [
+            "warning: live.ini:2: b\\u{1b}\\u{b}d: unknown key; ignored",
+            "error: live.ini:3: nodes.\\u{7f}.source: `/a\\nb` has the character '\\n', which a path cannot have",
+        ]
+    );
+}
+
+#[test]
+fn check_shows_what_was_understood() {
+    let config = parse(
+        "zookeeper.hosts = zk01,zk02/base
+zookeeper.credentials = secret/zk
+nodes.a.source = /a
+nodes.a.dest = dir/a.json
+nodes.a.owner = root
+nodes.a.group = 424242
+nodes.a.mode = 0440
+nodes.longer.source = /b
+nodes.longer.owner = 424242
+nodes.longer.group = 0
+nodes.longer.on_delete = keep
+nodes.longer.required = on
+zookeeper.host = x
+",
+    )
+    .unwrap();
+    assert_eq!(
+        check::table(&config),
+        "\
+ZooKeeper zk01:2181,zk02:2181/base, session timeout 5s, credentials secret/zk
+NODE    ZNODE  FILE        OWNER        MODE
+a       /a     dir/a.json  root:424242  0440
+longer  /b     longer      424242:root  0400
+warning: live.ini:13: zookeeper.host: unknown key; did you mean zookeeper.hosts?
+"
+    );
+    assert_eq!(
+        check::json(&config),
+        serde_json::json!({
+            "file": "live.ini",
+            "zookeeper": {
+                "hosts": ["zk01:2181", "zk02:2181"],
+                "chroot": "/base",
+                "timeout_ms": 5000,
+                "credentials": ["secret/zk"],
+            },
+            "heartbeat_interval_ms": 300_000,
+            "nodes": [
+                {
+                    "name": "a", "source": "/a", "dest": "dir/a.json", "uid": 0, "gid": 424_242,
+                    "mode": "0440", "on_delete": "remove", "required": false,
+                },
+                {
+                    "name": "longer", "source": "/b", "dest": "longer", "uid": 424_242, "gid": 0,
+                    "mode": "0400", "on_delete": "keep", "required": true,
+                },
+            ],
+            "trees": [],
+            "hooks": [],
+            "warnings": [{
+                "severity": "warning",
+                "file": "live.ini",
+                "line": 13,
+                "key": "zookeeper.host",
+                "message": "unknown key; did you mean zookeeper.hosts?",
+            }],
+        })
+    );
+    assert_eq!(
+        check::table(&parse("zookeeper.hosts = zk01").unwrap()),
+        "ZooKeeper zk01:2181, session timeout 5s\nno nodes\n"
+    );
+}
+
+fn dropin(text: &[u8]) -> Result<Dropin, Error> {
+    let defaults = parse("zookeeper.hosts = zk01\ndefaults.mode = 0444")
+        .expect("the defaults are right")
+        .defaults;
+    parse_dropin(Path::new("d.ini"), text, &defaults, &SURROUNDINGS)
+}
+
+#[test]
+fn dropins_hold_nodes_only() {
+    let a = dropin(b"nodes.a.source = /a\nnodes.a.moed = 1\n").unwrap();
+    assert_eq!((a.nodes[0].uid, a.nodes[0].mode), (1234, 0o444));
+    assert_eq!(
+        a.problems[0].to_string(),
+        "d.ini:2: nodes.a.moed: unknown key; did you mean nodes.a.mode?"
+    );
+    assert_eq!(
+        dropin(b"nodes.a.source = /a\nzookeeper.hosts = evil\n")
+            .unwrap_err()
+            .to_string(),
+        "d.ini:2: zookeeper.hosts: a drop-in holds nodes, trees and hooks only; write it in the main file"
+    );
+    assert_eq!(dropin(b"").unwrap(), Dropin::default());
+}
+
+#[test]
+fn the_example_dropin_is_right() {
+    let example = dropin(include_bytes!("../../mount.d/example.ini")).unwrap();
+    assert_eq!(example.problems, []);
+    let found: Vec<_> = example
+        .nodes
+        .iter()
+        .map(|node| {
+            format!(
+                "{} {} {} {:04o}",
+                node.name, node.source, node.dest, node.mode
+            )
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "flags /myapp/flags myapp/flags.json 0444",
+            "limits /myapp/limits myapp/limits.json 0440",
+            "endpoints /services/${LIVEDATA_REGION}/endpoints myapp/endpoints.json 0444",
+        ]
+    );
+    assert!(example.nodes[2].required);
+}
+
+proptest! {
+    /// Whatever is written, there is an answer, and it is made of single lines.
+    #[test]
+    fn no_file_panics(
+        lines in proptest::collection::vec(
+            (
+                proptest::sample::select(vec![
+                    "", "[live-data]", "[DEFAULT]", "[nodes.a]", "[nodes.b", "[x]", "nodes.a.source",
+                    "nodes.a.dest", "nodes.b.source", "nodes.b.dest", "nodes.c.mode", "source",
+                    "mode", "nodes..", "nodes.a", "zookeeper.hosts", "zookeeper.timeout", "mount.",
+                    "nodes.a.b.c", "log.file", "\u{e4}", "\0", "  ", "#",
+                ]),
+                "[ =:]{0,2}",
+                "[a/.,:0-9$\\{\\} \\[\\]\"\\\\\u{e4}\t-]{0,6}",
+            ),
+            0..8,
+        ),
+        end in proptest::collection::vec(any::<u8>(), 0..4),
+    ) {
+        let mut text: Vec<u8> = b"zookeeper.hosts = zk01\n".to_vec();
+        for (key, separator, value) in lines {
+            text.extend(format!("{key}{separator}{value}\n").bytes());
+        }
+        text.extend(end);
+        for message in messages(&text) {
+            prop_assert!(!message.contains(|c: char| c.is_control()), "{:?}", message);
+        }
+        if let Ok(config) = parse(&text) {
+            check::table(&config);
+            check::json(&config);
+        }
+        let _ = dropin(&text);
+    }
+}
