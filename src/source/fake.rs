@@ -88,6 +88,7 @@ struct Model {
     n_in_flight: usize,
     n_events_to_lose: usize,
     event_loss: f64,
+    tells_of_unreadable: bool,
     delay: Range<Duration>,
     lag: i64,
     read_only: bool,
@@ -120,6 +121,7 @@ impl FakeZooKeeper {
             n_in_flight: 0,
             n_events_to_lose: 0,
             event_loss: 0.0,
+            tells_of_unreadable: false,
             delay: Duration::ZERO..Duration::from_millis(3),
             lag: 0,
             read_only: false,
@@ -138,6 +140,15 @@ impl FakeZooKeeper {
 
     /// Makes a znode, and its missing parents with no content; each is one transaction.
     pub fn create(&self, path: &str, content: impl AsRef<[u8]>) -> Result<Stat, Error> {
+        self.create_with(path, content.as_ref(), true)
+    }
+
+    /// [`FakeZooKeeper::create`] with an ACL that lets no client read it.
+    pub fn create_unreadable(&self, path: &str, content: impl AsRef<[u8]>) -> Result<Stat, Error> {
+        self.create_with(path, content.as_ref(), false)
+    }
+
+    fn create_with(&self, path: &str, content: &[u8], readable: bool) -> Result<Stat, Error> {
         let path = parse(path)?;
         self.change(|history| {
             let mut missing = Vec::new();
@@ -147,9 +158,9 @@ impl FakeZooKeeper {
                 missing.push(parent);
             }
             for parent in missing.iter().rev() {
-                history.create(parent, Arc::default())?;
+                history.create(parent, Arc::default(), true)?;
             }
-            history.create(&path, content.as_ref().into())
+            history.create(&path, content.into(), readable)
         })
     }
 
@@ -235,6 +246,13 @@ impl FakeZooKeeper {
     /// Loses each event with this probability.
     pub fn lose_events(&self, probability: f64) {
         self.lock().event_loss = probability;
+    }
+
+    /// Whether watches fire for events on znodes that the session may not read, as they do on
+    /// servers older than 3.8.4 and 3.9.2. Newer ones (ZOOKEEPER-4799, CVE-2024-23944) use the
+    /// watch up without firing it, and so does this one unless told otherwise.
+    pub fn tell_of_unreadable(&self, tell: bool) {
+        self.lock().tells_of_unreadable = tell;
     }
 
     /// How long a message takes, each way.

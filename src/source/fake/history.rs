@@ -60,18 +60,25 @@ impl History {
         self.at(path, self.last_zxid)
     }
 
-    /// The znode that transaction `zxid` created, set or deleted; none for a change of an ACL.
-    pub(super) fn touched_by(&self, zxid: i64) -> Option<&ZnodePath> {
+    /// The znode that transaction `zxid` created, set or deleted, and whether everybody may read
+    /// it (or might, until then); none for a change of an ACL.
+    pub(super) fn touched_by(&self, zxid: i64) -> Option<(&ZnodePath, bool)> {
         let index = usize::try_from(zxid - 1).ok()?;
         let path = self.touched.get(index)?;
         let before = self.at(path, zxid - 1);
         let after = self.at(path, zxid);
         let mzxid = |znode: Option<&Znode>| znode.map(|znode| znode.value.stat.mzxid);
-        (mzxid(before) != mzxid(after)).then_some(path)
+        let readable = after.or(before).is_some_and(|znode| znode.readable);
+        (mzxid(before) != mzxid(after)).then_some((path, readable))
     }
 
     /// Makes a znode; its parent must exist.
-    pub(super) fn create(&mut self, path: &ZnodePath, content: Arc<[u8]>) -> Result<Stat, Error> {
+    pub(super) fn create(
+        &mut self,
+        path: &ZnodePath,
+        content: Arc<[u8]>,
+        readable: bool,
+    ) -> Result<Stat, Error> {
         let Some(parent) = path.parent() else {
             return Err(Error::Other("the root exists".into()));
         };
@@ -82,7 +89,10 @@ impl History {
         let zxid = self.next_zxid(path);
         above.value.stat.pzxid = zxid;
         above.value.stat.num_children += 1;
-        let znode = Znode::new(content, zxid);
+        let znode = Znode {
+            readable,
+            ..Znode::new(content, zxid)
+        };
         let stat = znode.value.stat;
         self.put(&parent, zxid, Some(above));
         self.put(path, zxid, Some(znode));
@@ -225,8 +235,10 @@ mod tests {
     #[test]
     fn a_transaction_stamps_the_znode_and_its_parent() {
         let mut history = History::new();
-        history.create(&path("/a"), b"1"[..].into()).unwrap();
-        history.create(&path("/a/b"), b"2"[..].into()).unwrap();
+        history.create(&path("/a"), b"1"[..].into(), true).unwrap();
+        history
+            .create(&path("/a/b"), b"2"[..].into(), true)
+            .unwrap();
         history
             .set(&path("/a"), b"333"[..].into(), Some(0))
             .unwrap();
@@ -237,31 +249,33 @@ mod tests {
         history.delete(&path("/a/b")).unwrap();
         let a = stat(&history, "/a");
         assert_eq!((a.mzxid, a.pzxid, a.num_children), (3, 4, 0));
-        assert_eq!(history.touched_by(4), Some(&path("/a/b")));
+        assert_eq!(history.touched_by(4), Some((&path("/a/b"), true)));
     }
 
     #[test]
     fn what_fails_takes_no_zxid() {
         let mut history = History::new();
-        history.create(&path("/a"), Arc::default()).unwrap();
+        history.create(&path("/a"), Arc::default(), true).unwrap();
         assert_eq!(
             history.set(&path("/a"), Arc::default(), Some(7)),
             Err(Error::BadVersion)
         );
         assert_eq!(
-            history.create(&path("/b/c"), Arc::default()),
+            history.create(&path("/b/c"), Arc::default(), true),
             Err(Error::NoNode)
         );
-        assert!(history.create(&path("/a"), Arc::default()).is_err());
+        assert!(history.create(&path("/a"), Arc::default(), true).is_err());
         assert_eq!(history.last_zxid(), 1);
     }
 
     #[test]
     fn the_past_can_be_seen_and_restored() {
         let mut history = History::new();
-        history.create(&path("/a"), b"old"[..].into()).unwrap();
+        history
+            .create(&path("/a"), b"old"[..].into(), true)
+            .unwrap();
         history.set(&path("/a"), b"new"[..].into(), None).unwrap();
-        history.create(&path("/b"), Arc::default()).unwrap();
+        history.create(&path("/b"), Arc::default(), true).unwrap();
         let old = history.at(&path("/a"), 1).unwrap();
         assert_eq!(&*old.value.content, b"old");
         history.rewind(1);
@@ -274,7 +288,7 @@ mod tests {
     #[test]
     fn a_changed_acl_touches_nothing() {
         let mut history = History::new();
-        history.create(&path("/a"), Arc::default()).unwrap();
+        history.create(&path("/a"), Arc::default(), true).unwrap();
         let before = stat(&history, "/a");
         history
             .change_acl(&path("/a"), |znode| znode.readable = false)

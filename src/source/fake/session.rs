@@ -306,12 +306,15 @@ impl Model {
             }
             while served.applied < self.history.last_zxid() {
                 served.applied += 1;
-                let Some(path) = self.history.touched_by(served.applied) else {
+                let Some((path, readable)) = self.history.touched_by(served.applied) else {
                     continue;
                 };
                 let Some(watches) = served.watches.remove(path) else {
                     continue;
                 };
+                if !readable && !self.tells_of_unreadable {
+                    continue;
+                }
                 if self.n_events_to_lose > 0 {
                     self.n_events_to_lose -= 1;
                     continue;

@@ -171,6 +171,22 @@ async fn permissions_are_for_content_only() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_on_what_may_not_be_read_uses_its_watch_up() {
+    let (zookeeper, session) = with(1, "/a", "1").await;
+    for tells in [false, true] {
+        zookeeper.tell_of_unreadable(tells);
+        let (_, watch) = session.read_and_watch(&path("/a")).await.unwrap();
+        zookeeper.set_readable("/a", false).unwrap();
+        zookeeper.set("/a", "2").unwrap();
+        zookeeper.set_readable("/a", true).unwrap();
+        if !tells {
+            zookeeper.set("/a", "3").unwrap();
+        }
+        assert_eq!(comes(watch).await, tells);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_event_uses_its_watch_up() {
     let (zookeeper, session) = with(1, "/a", "1").await;
     let (_, watch) = session.read_and_watch(&path("/a")).await.unwrap();
