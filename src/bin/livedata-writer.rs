@@ -1,2 +1,193 @@
 //! `livedata-writer`: shows the difference between a file and a znode, and sets the znode.
-fn main() {}
+
+use std::fmt;
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+use livedata::path::ZnodePath;
+use livedata::source::zookeeper::{Credentials, ZooKeeper};
+use livedata::writer::diff::{Diff, Style};
+use livedata::writer::{self, Job, Output};
+
+/// Shows the difference between a file and a znode, and sets the znode.
+///
+/// The difference goes to standard output, in a form that patch(1) takes. The znode is set only if
+/// nobody else has changed it since it was read.
+#[derive(Debug, Parser)]
+#[command(version, after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage.")]
+struct Arguments {
+    /// Show the difference and stop
+    #[arg(long)]
+    dry_run: bool,
+    /// Log what happens in detail
+    #[arg(long)]
+    debug: bool,
+    /// The configuration, which says where ZooKeeper is; - is standard input
+    config: PathBuf,
+    /// The file that the znode shall hold; - is standard input
+    source: PathBuf,
+    /// The znode
+    dest: String,
+}
+
+/// Why it ended before the writer had its say.
+enum Stop {
+    /// Exit code 1.
+    Failed(String),
+    /// Exit code 2.
+    Usage(String),
+}
+
+/// Where ZooKeeper is.
+struct Service {
+    zookeeper: ZooKeeper,
+    chroot: Option<ZnodePath>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let level = if arguments.debug { "debug" } else { "warn" };
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
+    let (line, code) = match write(&arguments) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Stop::Failed(line)) => (line, 1),
+        Err(Stop::Usage(line)) => (line, 2),
+    };
+    say(&one_line(&line));
+    ExitCode::from(code)
+}
+
+fn write(arguments: &Arguments) -> Result<(), Stop> {
+    let is_stdin = |path: &Path| path == Path::new("-");
+    if is_stdin(&arguments.config) && is_stdin(&arguments.source) {
+        return Err(Stop::Usage(
+            "CONFIG and SOURCE cannot both be standard input".into(),
+        ));
+    }
+    let dest =
+        ZnodePath::parse(&arguments.dest).map_err(|err| Stop::Usage(format!("DEST: {err}")))?;
+    let config = if is_stdin(&arguments.config) {
+        PathBuf::from("/dev/stdin")
+    } else {
+        arguments.config.clone()
+    };
+    let not_a_file = |what, path: &Path, err: io::Error| {
+        Stop::Usage(format!("{what} {}: {}", path.display(), words(&err)))
+    };
+    readable(&config).map_err(|err| not_a_file("CONFIG", &arguments.config, err))?;
+    let (source_name, content) = if is_stdin(&arguments.source) {
+        let mut content = Vec::new();
+        let read = io::stdin().read_to_end(&mut content);
+        (String::from("<stdin>"), read.map(|_| content))
+    } else {
+        let name = arguments.source.display().to_string();
+        (name, std::fs::read(&arguments.source))
+    };
+    let content = content.map_err(|err| not_a_file("SOURCE", &arguments.source, err))?;
+    let Service { zookeeper, chroot } = service(&config)?;
+    let job = Job {
+        source_name,
+        content: content.into(),
+        dest,
+        chroot,
+        dry_run: arguments.dry_run,
+        connect_timeout: writer::CONNECT_TIMEOUT,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|err| Stop::Failed(format!("cannot start: {err}")))?;
+    let result = runtime.block_on(writer::run(&zookeeper, &job, &mut Console));
+    // A name that is still being resolved must not keep us.
+    runtime.shutdown_background();
+    result.map(|_| ()).map_err(Stop::failed)
+}
+
+/// What the configuration says of ZooKeeper.
+///
+/// A stand-in: it knows `zookeeper.hosts` alone.
+fn service(config: &Path) -> Result<Service, Stop> {
+    let text = std::fs::read_to_string(config).map_err(Stop::failed)?;
+    let hosts = text
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .find(|(key, _)| key.trim() == "zookeeper.hosts")
+        .map(|(_, value)| value.trim().to_owned())
+        .ok_or_else(|| Stop::Failed(format!("{}: no zookeeper.hosts", config.display())))?;
+    let (hosts, chroot) = match hosts.split_once('/') {
+        Some((hosts, chroot)) => (hosts, Some(ZnodePath::parse(chroot).map_err(Stop::failed)?)),
+        None => (&*hosts, None),
+    };
+    let credentials: Credentials = Box::new(|| Ok(Vec::new()));
+    Ok(Service {
+        zookeeper: ZooKeeper::new(
+            hosts.split(',').map(String::from),
+            chroot.as_ref(),
+            Duration::from_secs(5),
+            credentials,
+        ),
+        chroot,
+    })
+}
+
+/// Standard output for the difference, standard error for the rest.
+struct Console;
+
+impl Output for Console {
+    fn diff(&mut self, diff: &Diff<'_>) -> io::Result<()> {
+        let stdout = io::stdout();
+        let style = if stdout.is_terminal() {
+            let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+            Style::Terminal {
+                colour: !no_colour && !dumb,
+            }
+        } else {
+            Style::Plain
+        };
+        let mut out = io::BufWriter::new(stdout.lock());
+        diff.write(&mut out, style)?;
+        out.flush()
+    }
+
+    fn say(&mut self, line: &str) {
+        say(line);
+    }
+}
+
+impl Stop {
+    fn failed(reason: impl fmt::Display) -> Self {
+        Self::Failed(reason.to_string())
+    }
+}
+
+/// Standard error may be closed; that is no reason to stop (`eprintln!` would panic).
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Reasons from below may have several.
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+/// Whether it can be opened and is no directory.
+fn readable(path: &Path) -> io::Result<()> {
+    if std::fs::File::open(path)?.metadata()?.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    Ok(())
+}
+
+/// An I/O error without the number.
+fn words(err: &io::Error) -> String {
+    let text = err.to_string();
+    match text.find(" (os error") {
+        Some(end) => text[..end].into(),
+        None => text,
+    }
+}

@@ -1,4 +1,5 @@
 //! The integration tests, one binary.
 
 mod config;
+mod source;
 mod tree;
