@@ -1,5 +1,7 @@
 //! The integration tests, one binary.
 
 mod config;
+mod kernel;
+mod live;
 mod source;
 mod tree;
