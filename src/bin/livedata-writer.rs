@@ -178,7 +178,7 @@ fn one_line(text: &str) -> String {
 /// Whether it can be opened and is no directory.
 fn readable(path: &Path) -> io::Result<()> {
     if std::fs::File::open(path)?.metadata()?.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
+        return Err(io::Error::from_raw_os_error(libc::EISDIR));
     }
     Ok(())
 }
