@@ -1,7 +1,13 @@
 //! The integration tests, one binary.
 
+// A helper of a test fails it by panicking, as the test itself does.
+#![allow(clippy::unwrap_used)]
+// One binary has no outside.
+#![allow(unreachable_pub)]
+
 mod config;
 mod kernel;
 mod live;
 mod source;
 mod tree;
+mod writer;
