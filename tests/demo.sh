@@ -20,7 +20,7 @@ if [ "$(id -u)" != 0 ]; then
     [ -w /dev/fuse ] || { echo "demo: /dev/fuse is not writable; try: sudo make demo" >&2; exit 1; }
 fi
 
-PATH=$PATH:$HOME/.cargo/bin
+PATH=$PATH:${HOME:-/root}/.cargo/bin
 demo=$PWD/target/demo
 mnt=$demo/mnt
 server=
@@ -115,6 +115,8 @@ create /app/banner "Maintenance on Sunday, 9 to 10 h."
 create /app/experiments '[{"id": 7, "name": "blue button", "share": 0.1}]'
 quit
 EOF
+grep -q "Created /app/experiments" "$demo/zkcli.log" \
+    || { echo "demo: the znodes could not be created" >&2; tail -n 5 "$demo/zkcli.log" >&2; exit 1; }
 echo "127.0.0.1:$port   /app/flags   /app/banner   /app/experiments"
 
 heading "The configuration"

@@ -44,7 +44,7 @@ elif [ -n "$with_python" ]; then
 fi
 
 # A toolchain is taken from Debian where there is none: rustc-web is the recent one of Debian 12.
-PATH=$PATH:$HOME/.cargo/bin
+PATH=$PATH:${HOME:-/root}/.cargo/bin
 no_rust=
 command -v cargo >/dev/null && command -v rustc >/dev/null || no_rust=yes
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::admin::Admin;
 use crate::support::as_user::{self, NOBODY, Snoop};
+use crate::support::mount::Mount;
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::wait::wait_until;
 use crate::support::wire::Wire;
@@ -183,6 +184,12 @@ fn an_ensemble_outlives_its_leader() {
     admin.set("/a", "2");
     assert_eq!(admin.get("/a").unwrap().0, b"2");
     ensemble.members[leader].restart();
+}
+
+#[test]
+fn a_mount_that_cannot_be_is_refused() {
+    let refused = Mount::try_start("this is no configuration", &["--wait", "1s"]);
+    assert!(refused.is_err(), "mounted without a configuration");
 }
 
 #[test]
