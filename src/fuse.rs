@@ -135,6 +135,9 @@ impl Filesystem for LiveData {
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         self.requests.count();
+        if name.len() > MAX_NAME {
+            return reply.error(errno(Refusal::NameTooLong));
+        }
         let found = name
             .to_str()
             .and_then(|name| self.tree.lookup(Ino(parent.0), name));

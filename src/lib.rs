@@ -7,6 +7,7 @@ pub mod mirror;
 pub mod mountpoint;
 pub mod path;
 pub mod publish;
+pub mod service;
 pub mod source;
 pub mod store;
 pub mod tree;

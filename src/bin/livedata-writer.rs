@@ -9,6 +9,7 @@ use clap::Parser;
 
 use livedata::config::Config;
 use livedata::path::ZnodePath;
+use livedata::service;
 use livedata::source::zookeeper::ZooKeeper;
 use livedata::writer::diff::{Diff, Style};
 use livedata::writer::{self, Job, Output};
@@ -111,7 +112,10 @@ fn write(arguments: &Arguments) -> Result<(), Stop> {
 fn service(file: &Path) -> Result<Service, Stop> {
     let config = Config::load(file, None).map_err(|err| Stop::failed(with_causes(&err)))?;
     let chroot = config.zookeeper.chroot.clone();
-    Ok(Service { zookeeper: ZooKeeper::configured(&config), chroot })
+    Ok(Service {
+        zookeeper: service::zookeeper(&config),
+        chroot,
+    })
 }
 
 /// An error and what caused it, on one line.

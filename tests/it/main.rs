@@ -6,8 +6,10 @@
 #![allow(unreachable_pub)]
 
 mod config;
+mod harness;
 mod kernel;
 mod live;
 mod source;
+mod support;
 mod tree;
 mod writer;
