@@ -67,4 +67,5 @@ pub mod service;
 pub mod source;
 pub mod store;
 pub mod tree;
+pub mod wire;
 pub mod writer;

@@ -11,6 +11,8 @@
 
 mod clock;
 mod directory;
+mod fact;
+mod inodes;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,6 +21,8 @@ use std::time::SystemTime;
 use crate::path::{FilePath, Name};
 use clock::Clock;
 use directory::Directory;
+pub use fact::Fact;
+use inodes::{Body, Inode, Inodes};
 
 /// The number of an inode. The kernel calls it a node id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,15 +31,66 @@ pub struct Ino(pub u64);
 impl Ino {
     /// The root of the mount; the kernel knows it from the start and never forgets it.
     pub const ROOT: Ino = Ino(1);
+
+    /// The lowest number of any other inode of a tree; those below are for what the mount shows
+    /// beside the tree.
+    pub const FIRST: Ino = Ino(16);
 }
 
 /// The files and directories of a mount.
 pub struct Tree {
-    inodes: HashMap<Ino, Inode>,
-    /// The number of the next inode. It only grows.
-    next: u64,
+    inodes: Inodes,
     clock: Clock,
     directories: Ownership,
+    /// What the kernel is to be led to, by name; see [`Tree::stage`].
+    intents: HashMap<(Ino, Name), Intent>,
+}
+
+/// What a name is to lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Intent {
+    /// To this inode, which no name leads to yet.
+    Lead(Ino),
+    /// To nothing.
+    Vanish,
+}
+
+/// What came of staging a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Staged {
+    /// There was nothing to change.
+    Nothing,
+    /// The kernel does not hold the directory, so the change is done, and nobody has to be told.
+    Done,
+    /// The kernel is to be led to it by a system call on the mount.
+    Step(Step),
+}
+
+/// The system call that carries a staged change to the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Where the name stands.
+    pub directory: Ino,
+    /// The name.
+    pub name: Name,
+    /// Which call.
+    pub call: Call,
+}
+
+/// Which system call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Call {
+    /// rename(2) of the staged inode onto the name.
+    Rename {
+        /// The inode; its name in the staging directory is its number.
+        staged: Ino,
+    },
+    /// mkdir(2) of the name; what is in the directory is in it from the start.
+    Mkdir,
+    /// unlink(2) of the name.
+    Unlink,
+    /// rmdir(2) of the name.
+    Rmdir,
 }
 
 /// What happened, in the words of files.
@@ -172,88 +227,275 @@ pub enum Room {
     Full,
 }
 
-struct Inode {
-    body: Body,
-    /// How many lookups the kernel holds.
-    n_lookups: u64,
-    /// Whether a name leads here. Never true again once it was false.
-    linked: bool,
-    mtime: SystemTime,
-}
-
-enum Body {
-    File {
-        content: Arc<[u8]>,
-        ownership: Ownership,
-    },
-    Directory(Directory),
-}
-
 impl Tree {
     /// An empty mount, whose directories have this ownership.
     pub fn new(directories: Ownership, now: SystemTime) -> Self {
         let mut clock = Clock::default();
-        let root = Inode {
-            body: Body::Directory(Directory::new(Ino::ROOT)),
-            n_lookups: 0,
-            linked: true,
-            mtime: clock.version(now),
-        };
+        let inodes = Inodes::new(clock.version(now));
         Self {
-            inodes: HashMap::from([(Ino::ROOT, root)]),
-            next: Ino::ROOT.0 + 1,
+            inodes,
             clock,
             directories,
+            intents: HashMap::new(),
         }
     }
 
-    /// Carries out `change`, at the time `now`. A change that does not fit the tree (a file where
-    /// a directory is) has no effect: the configuration rules that out.
-    pub fn apply(&mut self, change: Change, now: SystemTime) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        match change {
-            Change::Put {
-                path,
-                ownership,
-                content,
-            } => {
-                let (name, parents) = path.split_last();
-                if let Some(directory) = self.make_directories(parents, now, &mut effects) {
-                    self.put(directory, name, ownership, content, now, &mut effects);
+    /// The tree that these facts are, for another process to go on with. What the kernel holds of
+    /// it is not known: see [`Tree::inherited`]. None where the facts do not fit together.
+    pub fn restore(directories: Ownership, facts: impl IntoIterator<Item = Fact>) -> Option<Self> {
+        let mut tree = Self::new(directories, SystemTime::UNIX_EPOCH);
+        for fact in facts {
+            match &fact {
+                Fact::File { mtime, .. } | Fact::Directory { mtime, .. } => {
+                    tree.clock.given(*mtime)
                 }
+                Fact::Time { mtime, .. } => tree.clock.given(*mtime),
+                Fact::Floor { latest, .. } => tree.clock.given(*latest),
+                Fact::Linked { .. } | Fact::Unlinked { .. } | Fact::Freed { .. } => {}
             }
-            Change::Remove { path } => self.remove(&path, Kind::File, now, &mut effects),
-            Change::RemoveDirectory { path } => {
-                self.remove(&path, Kind::Directory, now, &mut effects);
-            }
-            Change::Confirm { path } => self.confirm(&path, now, &mut effects),
-            Change::MakeDirectory { path } => {
-                self.make_directories(path.names(), now, &mut effects);
+            if !tree.inodes.restore(fact) {
+                return None;
             }
         }
-        effects
+        Some(tree)
+    }
+
+    /// Notes facts from here on, for [`Tree::take_facts`].
+    pub fn record(&mut self) {
+        self.inodes.record();
+    }
+
+    /// What became true since the last call. It must be on record before anybody sees it.
+    pub fn take_facts(&mut self) -> Vec<Fact> {
+        self.inodes.take_facts()
+    }
+
+    /// The shortest record of the tree as it is.
+    pub fn facts(&self) -> Vec<Fact> {
+        let mut facts = vec![Fact::Floor {
+            next: self.inodes.next(),
+            latest: self.clock.latest(),
+        }];
+        let mut links = Vec::new();
+        for (ino, inode) in self.inodes.iter() {
+            let mtime = inode.mtime;
+            match &inode.body {
+                Body::File { content, ownership } => {
+                    let (content, ownership) = (Arc::clone(content), *ownership);
+                    facts.push(Fact::File {
+                        ino,
+                        ownership,
+                        mtime,
+                        content,
+                    });
+                }
+                Body::Directory(directory) => {
+                    if ino != Ino::ROOT {
+                        facts.push(Fact::Directory {
+                            ino,
+                            parent: directory.parent(),
+                            mtime,
+                        });
+                    }
+                    links.extend(
+                        directory
+                            .entries()
+                            .map(|(name, cookie, entry)| Fact::Linked {
+                                directory: ino,
+                                name: name.clone(),
+                                ino: entry,
+                                cookie,
+                            }),
+                    );
+                    links.push(Fact::Time { ino, mtime });
+                }
+            }
+        }
+        facts.extend(links);
+        facts
+    }
+
+    /// Carries out `change` at once, at the time `now`. A change that does not fit the tree (a
+    /// file where a directory is) has no effect: the configuration rules that out.
+    pub fn apply(&mut self, change: Change, now: SystemTime) -> Vec<Effect> {
+        if let Change::Confirm { path } = &change {
+            return self.confirm(path, now).into_iter().collect();
+        }
+        match self.intend(change, now) {
+            Some((directory, name, intent)) => self
+                .carry_out(directory, &name, intent, now)
+                .into_iter()
+                .collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// Prepares `change` for the kernel: it is carried out by the system call that the step names,
+    /// at [`Tree::rename`], [`Tree::make_directory`] or [`Tree::remove`]; or by [`Tree::settle`].
+    /// A step staged for the same name before is forgotten.
+    ///
+    /// Where the kernel does not hold the directory, the change is done at once. A confirmation
+    /// is no such change: see [`Tree::confirm`].
+    pub fn stage(&mut self, change: Change, now: SystemTime) -> Staged {
+        let Some((directory, name, intent)) = self.intend(change, now) else {
+            return Staged::Nothing;
+        };
+        if !self.inodes.is_known(directory) {
+            self.carry_out(directory, &name, intent, now);
+            return Staged::Done;
+        }
+        let call = match intent {
+            Intent::Lead(staged) => match self.inodes.get(staged).body.kind() {
+                Kind::File => Call::Rename { staged },
+                Kind::Directory => Call::Mkdir,
+            },
+            Intent::Vanish => match self.kind(directory, &name) {
+                Some(Kind::Directory) => Call::Rmdir,
+                Some(Kind::File) | None => Call::Unlink,
+            },
+        };
+        self.intents.insert((directory, name.clone()), intent);
+        Staged::Step(Step {
+            directory,
+            name,
+            call,
+        })
+    }
+
+    /// Carries out what was staged for the name without the kernel's help, which must be told of
+    /// the effect.
+    pub fn settle(&mut self, directory: Ino, name: &Name, now: SystemTime) -> Option<Effect> {
+        let intent = self.intents.remove(&(directory, name.clone()))?;
+        self.carry_out(directory, name, intent, now)
+    }
+
+    /// Whether something staged for the name was not carried out yet.
+    pub fn is_staged(&self, directory: Ino, name: &Name) -> bool {
+        self.intents.contains_key(&(directory, name.clone()))
+    }
+
+    /// The kernel renames a staged inode onto the name. True if that was the intent, or is so
+    /// already (the kernel asks again when nobody answered the first time).
+    pub fn rename(&mut self, staged: Ino, directory: Ino, name: &str, now: SystemTime) -> bool {
+        let Ok(name) = Name::parse(name) else {
+            return false;
+        };
+        let key = (directory, name);
+        match self.intents.get(&key) {
+            Some(Intent::Lead(ino)) if *ino == staged => {
+                let intent = self.intents.remove(&key).expect("it was just there");
+                self.carry_out(directory, &key.1, intent, now);
+                true
+            }
+            Some(_) | None => self.leads_to(directory, key.1.as_str()) == Some(staged),
+        }
+    }
+
+    /// The kernel makes a directory, and holds one lookup more on it from here on. None if that
+    /// was not the intent, nor is so already.
+    pub fn make_directory(&mut self, directory: Ino, name: &str, now: SystemTime) -> Option<Attr> {
+        let key = (directory, Name::parse(name).ok()?);
+        if let Some(Intent::Lead(ino)) = self.intents.get(&key)
+            && self.inodes.get(*ino).body.kind() == Kind::Directory
+        {
+            let intent = self.intents.remove(&key).expect("it was just there");
+            self.carry_out(directory, &key.1, intent, now);
+        }
+        match self.kind(directory, &key.1)? {
+            Kind::Directory => self.lookup(directory, name),
+            Kind::File => None,
+        }
+    }
+
+    /// The kernel removes the name. True if that was the intent, or is so already.
+    pub fn remove(&mut self, directory: Ino, name: &str, now: SystemTime) -> bool {
+        let Ok(name) = Name::parse(name) else {
+            return false;
+        };
+        let key = (directory, name);
+        match self.intents.get(&key) {
+            Some(Intent::Vanish) => {
+                let intent = self.intents.remove(&key).expect("it was just there");
+                self.carry_out(directory, &key.1, intent, now).is_some()
+            }
+            Some(Intent::Lead(_)) | None => {
+                self.inodes.directory(directory).is_some()
+                    && self.leads_to(directory, key.1.as_str()).is_none()
+            }
+        }
+    }
+
+    /// The content of the file was just confirmed to be current. Gives the effect, where the
+    /// kernel holds the inode.
+    pub fn confirm(&mut self, path: &FilePath, now: SystemTime) -> Option<Effect> {
+        let ino = self.find(path)?;
+        let inode = self.inodes.get(ino);
+        let time = self.clock.confirmation(now, inode.mtime);
+        if inode.body.kind() != Kind::File || time <= inode.mtime {
+            return None;
+        }
+        self.inodes.set_mtime(ino, time);
+        self.inodes
+            .is_known(ino)
+            .then_some(Effect::Confirmed { ino })
     }
 
     /// Looks a name up for the kernel, which holds one lookup more on the inode from here on.
     pub fn lookup(&mut self, directory: Ino, name: &str) -> Option<Attr> {
-        let ino = self.directory(directory)?.get(name)?;
-        self.inode_mut(ino).n_lookups += 1;
+        let ino = self.leads_to(directory, name)?;
+        self.inodes.look_up(ino);
+        self.attr(ino)
+    }
+
+    /// Looks a staged inode up for the kernel, by its number.
+    pub fn lookup_staged(&mut self, ino: Ino) -> Option<Attr> {
+        let staged = self
+            .intents
+            .values()
+            .any(|intent| *intent == Intent::Lead(ino));
+        // After a takeover the kernel may ask again for one whose change nobody remembers.
+        let left_over = self
+            .inodes
+            .find(ino)
+            .is_some_and(|inode| !inode.is_linked());
+        if !staged && !left_over {
+            return None;
+        }
+        self.inodes.look_up(ino);
         self.attr(ino)
     }
 
     /// The kernel gives `n` lookups back.
     pub fn forget(&mut self, ino: Ino, n: u64) {
-        if let Some(inode) = self.inodes.get_mut(&ino) {
-            inode.n_lookups = inode.n_lookups.saturating_sub(n);
-            self.free_if_unused(ino);
-        }
+        self.inodes.forget(ino, n);
+    }
+
+    /// The inodes without a name that the kernel may hold from the time of another process; if it
+    /// does not, [`Tree::disinherit`] lets them go.
+    pub fn inherited(&self) -> Vec<Ino> {
+        let lost = |inode: &Inode| inode.is_inherited() && !inode.is_linked();
+        self.inodes
+            .iter()
+            .filter(|(_, inode)| lost(inode))
+            .map(|(ino, _)| ino)
+            .collect()
+    }
+
+    /// The kernel said that it does not hold this inode.
+    pub fn disinherit(&mut self, ino: Ino) {
+        self.inodes.disinherit(ino);
     }
 
     /// What stat(2) tells of an inode that has not been freed.
     pub fn attr(&self, ino: Ino) -> Option<Attr> {
-        let inode = self.inodes.get(&ino)?;
+        let inode = self.inodes.find(ino)?;
         let (kind, size, ownership, n_links) = match &inode.body {
-            Body::File { content, ownership } => (Kind::File, content.len() as u64, *ownership, 1),
+            Body::File { content, ownership } => (
+                Kind::File,
+                content.len() as u64,
+                *ownership,
+                u32::from(inode.is_linked()),
+            ),
             Body::Directory(directory) => (
                 Kind::Directory,
                 0,
@@ -273,7 +515,7 @@ impl Tree {
 
     /// The content of a file that has not been freed.
     pub fn read(&self, ino: Ino) -> Option<Arc<[u8]>> {
-        match &self.inodes.get(&ino)?.body {
+        match &self.inodes.find(ino)?.body {
             Body::File { content, .. } => Some(Arc::clone(content)),
             Body::Directory(_) => None,
         }
@@ -283,7 +525,7 @@ impl Tree {
     /// until it is full. Whatever changes between two calls, no entry that stays is left out or
     /// comes twice. False if `ino` is no directory.
     pub fn list(&self, ino: Ino, cookie: u64, mut take: impl FnMut(Listed<'_>) -> Room) -> bool {
-        let Some(directory) = self.directory(ino) else {
+        let Some(directory) = self.inodes.directory(ino) else {
             return false;
         };
         directory.list(ino, cookie, |cookie, name, ino| match self.attr(ino) {
@@ -313,7 +555,7 @@ impl Tree {
             room
         });
         for ino in looked_up {
-            self.inode_mut(ino).n_lookups += 1;
+            self.inodes.look_up(ino);
         }
         found
     }
@@ -326,189 +568,164 @@ impl Tree {
     /// The inode a path leads to, without telling the kernel.
     pub fn find(&self, path: &FilePath) -> Option<Ino> {
         path.names().iter().try_fold(Ino::ROOT, |ino, name| {
-            self.directory(ino)?.get(name.as_str())
+            self.inodes.directory(ino)?.get(name.as_str())
         })
     }
 
-    fn put(
+    /// What the name leads to.
+    fn leads_to(&self, directory: Ino, name: &str) -> Option<Ino> {
+        self.inodes.directory(directory)?.get(name)
+    }
+
+    fn kind(&self, directory: Ino, name: &Name) -> Option<Kind> {
+        let ino = self.leads_to(directory, name.as_str())?;
+        Some(self.inodes.get(ino).body.kind())
+    }
+
+    /// Turns a change into what one name is to lead to, with all that is below it made already;
+    /// none where nothing is to change.
+    fn intend(&mut self, change: Change, now: SystemTime) -> Option<(Ino, Name, Intent)> {
+        let (path, make) = match change {
+            Change::Put {
+                path,
+                ownership,
+                content,
+            } => (path, Some(Body::File { content, ownership })),
+            Change::MakeDirectory { path } => {
+                // Its parent is filled in where it is made.
+                (path, Some(Body::Directory(Directory::new(Ino::ROOT))))
+            }
+            Change::Remove { path } => return self.intend_to_remove(&path, Kind::File),
+            Change::RemoveDirectory { path } => {
+                return self.intend_to_remove(&path, Kind::Directory);
+            }
+            Change::Confirm { .. } => return None,
+        };
+        let body = make?;
+        // Down to the last directory there is.
+        let (last, parents) = path.split_last();
+        let (mut directory, mut missing) = (Ino::ROOT, parents);
+        while let Some((name, below)) = missing.split_first() {
+            match self.leads_to(directory, name.as_str()) {
+                Some(ino) => (directory, missing) = (ino, below),
+                None => break,
+            }
+            self.inodes.directory(directory)?;
+        }
+        self.inodes.directory(directory)?;
+        if missing.is_empty()
+            && let Some(ino) = self.leads_to(directory, last.as_str())
+            && !self.replaces(ino, &body)
+        {
+            self.forget_intent(directory, last);
+            return None;
+        }
+        // What is missing is made from the top down, and becomes visible with its topmost name.
+        let top = missing.first().unwrap_or(last).clone();
+        self.forget_intent(directory, &top);
+        let mut staged = None;
+        let mut parent = directory;
+        let names = missing.iter().chain(std::iter::once(last));
+        let mut bodies = missing
+            .iter()
+            .map(|_| None)
+            .chain(std::iter::once(Some(body)));
+        for name in names {
+            let body = match bodies.next().flatten() {
+                Some(Body::File { content, ownership }) => Body::File { content, ownership },
+                Some(Body::Directory(_)) | None => Body::Directory(Directory::new(parent)),
+            };
+            let ino = self.inodes.add(body, self.clock.version(now));
+            if staged.is_some() {
+                self.inodes.link(parent, name, ino);
+            }
+            staged.get_or_insert(ino);
+            parent = ino;
+        }
+        Some((directory, top, Intent::Lead(staged?)))
+    }
+
+    /// Whether a file of this body is something else than what is there.
+    fn replaces(&self, there: Ino, body: &Body) -> bool {
+        match (&self.inodes.get(there).body, body) {
+            (
+                Body::File {
+                    content: old,
+                    ownership: owned,
+                },
+                Body::File {
+                    content: new,
+                    ownership,
+                },
+            ) => owned != ownership || old != new,
+            (Body::Directory(_), _) | (Body::File { .. }, Body::Directory(_)) => false,
+        }
+    }
+
+    fn intend_to_remove(&mut self, path: &FilePath, kind: Kind) -> Option<(Ino, Name, Intent)> {
+        let (name, parents) = path.split_last();
+        let directory = parents
+            .iter()
+            .try_fold(Ino::ROOT, |ino, name| self.leads_to(ino, name.as_str()))?;
+        self.forget_intent(directory, name);
+        let there = self.leads_to(directory, name.as_str())?;
+        match (&self.inodes.get(there).body, kind) {
+            (Body::File { .. }, Kind::File) => {}
+            (Body::Directory(entries), Kind::Directory) if entries.is_empty() => {}
+            (Body::File { .. } | Body::Directory(_), _) => return None,
+        }
+        Some((directory, name.clone(), Intent::Vanish))
+    }
+
+    /// The last change of a name counts.
+    fn forget_intent(&mut self, directory: Ino, name: &Name) {
+        if let Some(Intent::Lead(ino)) = self.intents.remove(&(directory, name.clone())) {
+            self.inodes.give_up(ino);
+        }
+    }
+
+    /// The one place where the tree changes.
+    fn carry_out(
         &mut self,
         directory: Ino,
         name: &Name,
-        ownership: Ownership,
-        content: Arc<[u8]>,
+        intent: Intent,
         now: SystemTime,
-        effects: &mut Vec<Effect>,
-    ) {
-        let old = self
-            .directory(directory)
-            .and_then(|entries| entries.get(name.as_str()));
-        if let Some(old) = old {
-            match &self.inode(old).body {
-                Body::Directory(_) => return,
-                Body::File {
-                    content: current,
-                    ownership: owned,
-                } => {
-                    if *owned == ownership && *current == content {
-                        return;
-                    }
+    ) -> Option<Effect> {
+        let directory_known = self.inodes.is_known(directory);
+        let name = name.clone();
+        match intent {
+            Intent::Lead(ino) => Some(match self.inodes.link(directory, &name, ino) {
+                None => Effect::Created {
+                    directory,
+                    name,
+                    directory_known,
+                },
+                Some((_, old_known)) => Effect::Replaced {
+                    directory,
+                    name,
+                    directory_known,
+                    old_known,
+                },
+            }),
+            Intent::Vanish => {
+                let there = self.leads_to(directory, name.as_str())?;
+                if self
+                    .inodes
+                    .directory(there)
+                    .is_some_and(|entries| !entries.is_empty())
+                {
+                    return None;
                 }
+                let time = self.clock.version(now);
+                let (_, old_known) = self.inodes.unlink(directory, &name, time)?;
+                Some(Effect::Removed {
+                    directory,
+                    name,
+                    directory_known,
+                    old_known,
+                })
             }
         }
-        let new = self.add(Body::File { content, ownership }, now);
-        self.link(directory, name, new, Kind::File);
-        effects.push(match old {
-            None => Effect::Created {
-                directory,
-                name: name.clone(),
-                directory_known: self.is_known(directory),
-            },
-            Some(old) => Effect::Replaced {
-                directory,
-                name: name.clone(),
-                directory_known: self.is_known(directory),
-                old_known: self.unlink_inode(old),
-            },
-        });
-    }
-
-    fn remove(&mut self, path: &FilePath, kind: Kind, now: SystemTime, effects: &mut Vec<Effect>) {
-        let (name, parents) = path.split_last();
-        let parent = parents.iter().try_fold(Ino::ROOT, |ino, name| {
-            self.directory(ino)
-                .and_then(|entries| entries.get(name.as_str()))
-        });
-        let Some(directory) = parent else { return };
-        let Some(entries) = self.directory(directory) else {
-            return;
-        };
-        let Some(ino) = entries.get(name.as_str()) else {
-            return;
-        };
-        match (&self.inode(ino).body, kind) {
-            (Body::File { .. }, Kind::File) => {}
-            (Body::Directory(entries), Kind::Directory) if entries.is_empty() => {}
-            (Body::File { .. } | Body::Directory(_), _) => return,
-        }
-        let time = self.clock.version(now);
-        let inode = self.inode_mut(directory);
-        inode.mtime = time;
-        if let Body::Directory(entries) = &mut inode.body {
-            entries.remove(name.as_str(), kind);
-        }
-        effects.push(Effect::Removed {
-            directory,
-            name: name.clone(),
-            directory_known: self.is_known(directory),
-            old_known: self.unlink_inode(ino),
-        });
-    }
-
-    fn confirm(&mut self, path: &FilePath, now: SystemTime, effects: &mut Vec<Effect>) {
-        let Some(ino) = self.find(path) else { return };
-        let time = self.clock.confirmation(now, self.inode(ino).mtime);
-        let known = self.is_known(ino);
-        let inode = self.inode_mut(ino);
-        let is_file = matches!(inode.body, Body::File { .. });
-        if is_file && time > inode.mtime {
-            inode.mtime = time;
-            if known {
-                effects.push(Effect::Confirmed { ino });
-            }
-        }
-    }
-
-    /// Goes down `names`, making what is missing; none if a file is in the way.
-    fn make_directories(
-        &mut self,
-        names: &[Name],
-        now: SystemTime,
-        effects: &mut Vec<Effect>,
-    ) -> Option<Ino> {
-        let mut directory = Ino::ROOT;
-        for name in names {
-            directory = match self.directory(directory)?.get(name.as_str()) {
-                Some(ino) => ino,
-                None => {
-                    let new = self.add(Body::Directory(Directory::new(directory)), now);
-                    self.link(directory, name, new, Kind::Directory);
-                    effects.push(Effect::Created {
-                        directory,
-                        name: name.clone(),
-                        directory_known: self.is_known(directory),
-                    });
-                    new
-                }
-            };
-        }
-        self.directory(directory).map(|_| directory)
-    }
-
-    /// Makes an inode that no name leads to yet, under a number never used before.
-    fn add(&mut self, body: Body, now: SystemTime) -> Ino {
-        let ino = Ino(self.next);
-        self.next += 1;
-        let mtime = self.clock.version(now);
-        self.inodes.insert(
-            ino,
-            Inode {
-                body,
-                n_lookups: 0,
-                linked: false,
-                mtime,
-            },
-        );
-        ino
-    }
-
-    /// The one place where a name comes to mean an inode.
-    fn link(&mut self, directory: Ino, name: &Name, ino: Ino, kind: Kind) {
-        let inode = self.inode_mut(ino);
-        inode.linked = true;
-        let time = inode.mtime;
-        let parent = self.inode_mut(directory);
-        parent.mtime = time;
-        match &mut parent.body {
-            Body::Directory(entries) => entries.set(name, ino, kind),
-            Body::File { .. } => unreachable!("names stand in directories"),
-        }
-    }
-
-    /// No name leads to the inode any more. Says whether the kernel holds it.
-    fn unlink_inode(&mut self, ino: Ino) -> bool {
-        self.inode_mut(ino).linked = false;
-        let known = self.is_known(ino);
-        self.free_if_unused(ino);
-        known
-    }
-
-    fn free_if_unused(&mut self, ino: Ino) {
-        let inode = self.inode(ino);
-        if !inode.linked && inode.n_lookups == 0 {
-            self.inodes.remove(&ino);
-        }
-    }
-
-    fn is_known(&self, ino: Ino) -> bool {
-        ino == Ino::ROOT || self.inode(ino).n_lookups > 0
-    }
-
-    fn directory(&self, ino: Ino) -> Option<&Directory> {
-        match &self.inodes.get(&ino)?.body {
-            Body::Directory(directory) => Some(directory),
-            Body::File { .. } => None,
-        }
-    }
-
-    fn inode(&self, ino: Ino) -> &Inode {
-        self.inodes
-            .get(&ino)
-            .expect("an inode in use is in the table")
-    }
-
-    fn inode_mut(&mut self, ino: Ino) -> &mut Inode {
-        self.inodes
-            .get_mut(&ino)
-            .expect("an inode in use is in the table")
     }
 }

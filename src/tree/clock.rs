@@ -24,6 +24,15 @@ impl Default for Clock {
 }
 
 impl Clock {
+    pub(super) fn latest(&self) -> SystemTime {
+        self.latest
+    }
+
+    /// Some time was given before, by another process.
+    pub(super) fn given(&mut self, time: SystemTime) {
+        self.latest = self.latest.max(time);
+    }
+
     /// The time of a new version.
     pub(super) fn version(&mut self, now: SystemTime) -> SystemTime {
         self.latest = now.max(self.latest + STEP);

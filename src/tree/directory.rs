@@ -45,25 +45,37 @@ impl Directory {
         self.entries.get(name).map(|entry| entry.ino)
     }
 
+    /// Names with cookie and inode, in the order of the listing.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&Name, u64, Ino)> {
+        self.order
+            .iter()
+            .map(|(cookie, name)| (name, *cookie, self.entries[name].ino))
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Lets the name lead to `ino`; what it led to before was of the same kind.
-    pub(super) fn set(&mut self, name: &Name, ino: Ino, kind: Kind) {
+    pub(super) fn parent(&self) -> Ino {
+        self.parent
+    }
+
+    /// Lets the name lead to `ino`; what it led to before was of the same kind. Gives its cookie.
+    pub(super) fn set(&mut self, name: &Name, ino: Ino, kind: Kind) -> u64 {
         if let Some(entry) = self.entries.get_mut(name) {
             entry.ino = ino;
-            return;
+            return entry.cookie;
         }
-        self.last += 1;
-        self.order.insert(self.last, name.clone());
-        self.entries.insert(
-            name.clone(),
-            Entry {
-                cookie: self.last,
-                ino,
-            },
-        );
+        self.restore(name, ino, kind, self.last + 1);
+        self.last
+    }
+
+    /// [`Directory::set`] with the cookie that the name had.
+    pub(super) fn restore(&mut self, name: &Name, ino: Ino, kind: Kind, cookie: u64) {
+        self.remove(name.as_str(), kind);
+        self.last = self.last.max(cookie);
+        self.order.insert(cookie, name.clone());
+        self.entries.insert(name.clone(), Entry { cookie, ino });
         self.n_directories += u32::from(kind == Kind::Directory);
     }
 

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use livedata::path::FilePath;
-use livedata::tree::{Attr, Change, Effect, Ino, Kind, Ownership, Room, Tree};
+use livedata::tree::{
+    self, Attr, Call, Change, Effect, Fact, Ino, Kind, Ownership, Room, Staged, Tree,
+};
 use proptest::prelude::*;
 
 const DIRECTORIES: Ownership = Ownership {
@@ -19,7 +21,9 @@ const DIRECTORIES: Ownership = Ownership {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Change(Change),
+    Change(Change, Way),
+    /// Another process goes on with what is on record; in short form, or as it came about.
+    TakeOver(bool),
     /// Walk to a path as the kernel does, taking a lookup on each name, if there is a way.
     Walk(FilePath),
     /// List a directory in pieces of so many entries, with a change between the pieces.
@@ -28,6 +32,16 @@ enum Step {
     Forget(usize, u64),
     /// The system clock moves by so many microseconds, perhaps back.
     Tick(i64),
+}
+
+/// How a change is carried out.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    AtOnce,
+    /// Staged, and carried out by the system call that the step names.
+    ByTheKernel,
+    /// Staged, and settled without the kernel.
+    Settled,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +65,8 @@ struct Model {
     times: HashMap<String, SystemTime>,
     /// Every inode that ever stood at a path.
     inodes: HashMap<Ino, String>,
+    /// What is on record of the tree.
+    record: Vec<Fact>,
 }
 
 proptest! {
@@ -130,6 +146,7 @@ fn effects_say_what_the_kernel_holds() {
         } => (directory_known, old_known),
         Effect::Confirmed { .. } => unreachable!(),
     };
+    tree.apply(Change::MakeDirectory { path: path("d") }, at(0));
     assert_eq!(
         known(tree.apply(put("d/a", 0o400, b"1"), at(1))),
         (false, false)
@@ -169,10 +186,22 @@ fn effects_say_what_the_kernel_holds() {
 fn run(steps: &[Step]) {
     let mut now = at(1_000);
     let mut tree = Tree::new(DIRECTORIES, now);
+    tree.record();
     let mut model = Model::default();
     for step in steps {
         match step {
-            Step::Change(change) => model.change(&mut tree, change, now),
+            Step::Change(change, way) => model.change_by(&mut tree, change, *way, now),
+            Step::TakeOver(short) => {
+                model.record.extend(tree.take_facts());
+                let record = if *short {
+                    tree.facts()
+                } else {
+                    model.record.clone()
+                };
+                tree = Tree::restore(DIRECTORIES, record).expect("the facts fit together");
+                tree.record();
+                model.record = tree.facts();
+            }
             Step::Walk(path) => model.walk(&mut tree, path),
             Step::List(path, piece, change) => model.list(&mut tree, path, *piece, change, now),
             Step::Forget(n, count) => model.forget(&mut tree, *n, *count),
@@ -181,12 +210,17 @@ fn run(steps: &[Step]) {
                 now = if *micros < 0 { now - step } else { now + step };
             }
         }
-        model.check(&tree);
+        model.record.extend(tree.take_facts());
+        model.check(&mut tree);
     }
 }
 
 impl Model {
     fn change(&mut self, tree: &mut Tree, change: &Change, now: SystemTime) {
+        self.change_by(tree, change, Way::AtOnce, now);
+    }
+
+    fn change_by(&mut self, tree: &mut Tree, change: &Change, way: Way, now: SystemTime) {
         let before = self.paths.clone();
         let old = |path: &FilePath| tree.find(path).and_then(|ino| tree.attr(ino));
         let (path, old) = match change {
@@ -197,9 +231,22 @@ impl Model {
             | Change::RemoveDirectory { path } => (path.to_string(), old(path)),
         };
         self.change_paths(change);
-        let effects = tree.apply(change.clone(), now);
         let changed = before != self.paths;
+        let is_confirmation = matches!(change, Change::Confirm { .. });
+        let effects = match way {
+            Way::AtOnce => tree.apply(change.clone(), now),
+            Way::ByTheKernel | Way::Settled if is_confirmation => tree.apply(change.clone(), now),
+            Way::ByTheKernel | Way::Settled => {
+                let staged = tree.stage(change.clone(), now);
+                assert_eq!(staged != Staged::Nothing, changed, "{change:?}: {staged:?}");
+                if let Staged::Step(step) = staged {
+                    self.carry_out(tree, &step, way, now);
+                }
+                Vec::new()
+            }
+        };
         match change {
+            _ if effects.is_empty() && !matches!(way, Way::AtOnce) && !is_confirmation => {}
             Change::Confirm { path: file } => {
                 assert!(!changed);
                 if let Some(Twin::File { .. }) = self.paths.get(&path) {
@@ -213,8 +260,10 @@ impl Model {
                             ..before
                         }
                     );
-                    let told = after.mtime > before.mtime && self.holds(before.ino);
-                    assert_eq!(!effects.is_empty(), told);
+                    let moved = after.mtime > before.mtime;
+                    assert!(moved || effects.is_empty());
+                    // After a takeover the kernel may be told what it does not hold.
+                    assert!(!effects.is_empty() || !moved || !self.holds(before.ino));
                     self.times.insert(path, after.mtime);
                 }
             }
@@ -233,6 +282,43 @@ impl Model {
         }
     }
 
+    /// Does as the publisher and the kernel do, or as one does without them.
+    fn carry_out(&mut self, tree: &mut Tree, step: &tree::Step, way: Way, now: SystemTime) {
+        let (directory, name) = (step.directory, step.name.as_str());
+        assert!(tree.is_staged(directory, &step.name));
+        if let Way::Settled = way {
+            assert!(tree.settle(directory, &step.name, now).is_some());
+            return;
+        }
+        match &step.call {
+            Call::Rename { staged } => {
+                let attr = tree.lookup_staged(*staged).unwrap();
+                assert_eq!((attr.ino, attr.kind), (*staged, Kind::File));
+                *self.lookups.entry(*staged).or_default() += 1;
+                assert!(
+                    !tree.rename(Ino(staged.0 + 1), directory, name, now),
+                    "another inode"
+                );
+                assert!(tree.rename(*staged, directory, name, now));
+                assert!(tree.rename(*staged, directory, name, now), "asked again");
+            }
+            Call::Mkdir => {
+                let attr = tree.make_directory(directory, name, now).unwrap();
+                assert_eq!(
+                    tree.make_directory(directory, name, now),
+                    Some(attr),
+                    "asked again"
+                );
+                *self.lookups.entry(attr.ino).or_default() += 2;
+            }
+            Call::Unlink | Call::Rmdir => {
+                assert!(tree.remove(directory, name, now));
+                assert!(tree.remove(directory, name, now), "asked again");
+            }
+        }
+        assert!(!tree.is_staged(directory, &step.name));
+    }
+
     fn change_paths(&mut self, change: &Change) {
         let is_directory = |twin: Option<&Twin>| matches!(twin, None | Some(Twin::Directory));
         match change {
@@ -243,9 +329,8 @@ impl Model {
             } => {
                 let fits = path.ancestors().all(|up| is_directory(self.get(&up)))
                     && !matches!(self.get(path), Some(Twin::Directory));
-                // Directories are made down to the first file in the way, as `mkdir -p` does.
-                self.make_directories(path.ancestors());
                 if fits {
+                    self.make_directories(path.ancestors());
                     let file = Twin::File {
                         ownership: *ownership,
                         content: Arc::clone(content),
@@ -260,7 +345,10 @@ impl Model {
             }
             Change::Confirm { .. } => {}
             Change::MakeDirectory { path } => {
-                self.make_directories(std::iter::once(path.clone()).chain(path.ancestors()));
+                let whole = || std::iter::once(path.clone()).chain(path.ancestors());
+                if whole().all(|up| is_directory(self.get(&up))) {
+                    self.make_directories(whole());
+                }
             }
             Change::RemoveDirectory { path } => {
                 let below = format!("{path}/");
@@ -386,7 +474,12 @@ impl Model {
         tree.forget(ino, count);
     }
 
-    fn check(&mut self, tree: &Tree) {
+    fn check(&mut self, tree: &mut Tree) {
+        for ino in tree.inherited() {
+            if !self.holds(ino) {
+                tree.disinherit(ino);
+            }
+        }
         let mut alive = BTreeSet::from([Ino::ROOT]);
         let mut n_directories: HashMap<String, u32> = HashMap::new();
         for (path, twin) in &self.paths {
@@ -434,11 +527,20 @@ impl Model {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        8 => change().prop_map(Step::Change),
+        8 => (change(), way()).prop_map(|(change, way)| Step::Change(change, way)),
+        1 => any::<bool>().prop_map(Step::TakeOver),
         4 => file_path().prop_map(Step::Walk),
         2 => (file_path(), 1..4usize, change()).prop_map(|(p, n, c)| Step::List(p, n, c)),
         3 => (any::<usize>(), 1..3u64).prop_map(|(n, count)| Step::Forget(n, count)),
         2 => (-5..20i64).prop_map(Step::Tick),
+    ]
+}
+
+fn way() -> impl Strategy<Value = Way> {
+    prop_oneof![
+        Just(Way::AtOnce),
+        Just(Way::ByTheKernel),
+        Just(Way::Settled)
     ]
 }
 
