@@ -62,6 +62,7 @@ pub mod logging;
 pub mod mirror;
 pub mod mountpoint;
 pub mod path;
+pub mod processes;
 pub mod publish;
 pub mod service;
 pub mod source;

@@ -1,0 +1,178 @@
+//! The processes of a mount, and what they say to each other.
+//!
+//! - The **keeper** (`livedata-fuse mount -f` itself) makes the mount and holds `/dev/fuse`, the
+//!   private mount and the record. It starts the others, starts them again when they die, forwards
+//!   signals, answers `status`, and unmounts at the end.
+//! - The **server** holds `/dev/fuse` and answers the kernel; it runs the mirror, and keeps the
+//!   record, from which its successor goes on. It never touches the mount with a system call.
+//! - The **publisher** renames, removes and makes files on the private mount at the server's word.
+//!   It holds no `/dev/fuse`.
+//!
+//! The rule behind it: a process that holds `/dev/fuse` never makes a system call that the mount
+//! must answer, and sends no notification that waits for a lock which a reader may hold. A thread
+//! that is killed in such a call stays, keeps `/dev/fuse` open, and the mount hangs.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The hidden command that is the server. Its end of the socket to the keeper is its stdin.
+pub const SERVER_COMMAND: &str = "serve-mount";
+
+/// The hidden command that is the publisher. Its end of the socket to the server is its stdin.
+pub const PUBLISHER_COMMAND: &str = "publish-mount";
+
+/// The keeper to the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToServer {
+    /// The first message. With it: `/dev/fuse`, and the record where there is one to go on with.
+    Start(Start),
+    /// Go on with the mount: whoever served it before is gone. Only after [`ToKeeper::Loaded`].
+    Go,
+    /// Publications go through this publisher from now on. With it: the socket to it.
+    Publisher {
+        /// Its process id, by which its requests are known.
+        pid: u32,
+    },
+    /// There is no publisher (any more), so the kernel is notified.
+    NoPublisher,
+    /// Make no more changes, for a successor is to be started. Answered by [`ToKeeper::Frozen`].
+    Freeze,
+    /// The successor failed: go on.
+    Thaw,
+    /// Read the configuration again.
+    Reload,
+    /// Answered by [`ToKeeper::Status`].
+    Status,
+}
+
+/// What a server must know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// The configuration file; absolute.
+    pub config: PathBuf,
+    /// Where it is or will be mounted, without symbolic links.
+    pub mountpoint: PathBuf,
+    /// How long the first load may take, in milliseconds.
+    pub wait_ms: u64,
+    /// Log more.
+    pub debug: bool,
+    /// The process is in the background: once ready it logs to the file of the configuration or to
+    /// the system log.
+    pub background: bool,
+    /// The mount exists, and its record is to be gone on with; answered by [`ToKeeper::Loaded`].
+    pub takes_over: bool,
+    /// What the kernel said in INIT, once it has.
+    pub init: Option<Init>,
+    /// The process ids of all publishers there ever were for this mount: their last requests may
+    /// still be answered.
+    pub publishers: Vec<u32>,
+}
+
+/// What the kernel offered in INIT, on which a successor must agree without asking again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Init {
+    /// The minor number of the protocol; the major is 7.
+    pub minor: u32,
+    /// The most it reads ahead, in bytes.
+    pub max_readahead: u32,
+    /// The capabilities, both words.
+    pub flags: u64,
+}
+
+/// The server to the keeper.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToKeeper {
+    /// INIT is answered.
+    Init(Init),
+    /// The record is in the descriptor with this message from now on.
+    Record,
+    /// How far the first load has come.
+    Loading {
+        /// Nodes that were heard of.
+        n_answered: usize,
+        /// All nodes.
+        n_nodes: usize,
+    },
+    /// The first load is over: the mount may be shown.
+    Ready {
+        /// Nodes that have a file.
+        n_files: usize,
+        /// All nodes.
+        n_nodes: usize,
+        /// The file to log to in the background, in place of the system log.
+        log_file: Option<PathBuf>,
+        /// The least to log, as `warn`.
+        log_level: String,
+    },
+    /// The record is loaded, and only [`ToServer::Go`] is waited for.
+    Loaded,
+    /// No change is made any more, and the record is complete.
+    Frozen,
+    /// The mount comes to nothing, for this reason, on one line.
+    Failed {
+        /// The line.
+        reason: String,
+    },
+    /// The server's part of the status, as JSON in the descriptor with this message.
+    Status,
+}
+
+/// The server to the publisher; but the first message comes from the keeper.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToPublisher {
+    /// Where to work: a descriptor of the root of the private mount comes with the message, or a
+    /// path is given, where no private mount could be had.
+    Root {
+        /// The path, if there is no descriptor.
+        path: Option<PathBuf>,
+    },
+    /// Do this; answered by [`Done`] with the same number, in order.
+    Do {
+        /// The number.
+        id: u64,
+        /// What.
+        call: SystemCall,
+    },
+}
+
+/// What the publisher does. Paths are relative to the root of the mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SystemCall {
+    /// stat(2) of a staged file, so that the kernel knows its inode.
+    Know {
+        /// Its number, which is its name.
+        staged: u64,
+    },
+    /// rename(2) of a staged file, and stat(2) of the path, so that no reader has to ask.
+    Rename {
+        /// Its number.
+        staged: u64,
+        /// The path.
+        to: PathBuf,
+    },
+    /// mkdir(2), and stat(2) of the path.
+    Mkdir {
+        /// The path.
+        path: PathBuf,
+    },
+    /// unlink(2).
+    Unlink {
+        /// The path.
+        path: PathBuf,
+    },
+    /// rmdir(2).
+    Rmdir {
+        /// The path.
+        path: PathBuf,
+    },
+}
+
+/// The publisher to the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// The number of what was to be done.
+    pub id: u64,
+    /// 0, or the number of the error.
+    pub errno: i32,
+}
