@@ -3,6 +3,7 @@
 
 mod fusermount;
 mod options;
+mod own;
 mod table;
 
 use std::ffi::CString;

@@ -120,9 +120,20 @@ impl FilePath {
             .expect("a FilePath has at least one name")
     }
 
+    /// The entry of this name in the directory of this path.
+    pub fn child(&self, name: &Name) -> Self {
+        Self(self.0.iter().chain(std::iter::once(name)).cloned().collect())
+    }
+
     /// The directories above, from the nearest to the outermost, without the root.
     pub fn ancestors(&self) -> impl Iterator<Item = FilePath> + '_ {
         (1..self.0.len()).rev().map(|n| Self(self.0[..n].into()))
+    }
+}
+
+impl From<Name> for FilePath {
+    fn from(name: Name) -> Self {
+        Self([name].into())
     }
 }
 

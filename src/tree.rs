@@ -75,6 +75,8 @@ pub struct Step {
     pub name: Name,
     /// Which call.
     pub call: Call,
+    /// What the name leads to until then.
+    pub replaces: Option<Ino>,
 }
 
 /// Which system call.
@@ -355,11 +357,8 @@ impl Tree {
             },
         };
         self.intents.insert((directory, name.clone()), intent);
-        Staged::Step(Step {
-            directory,
-            name,
-            call,
-        })
+        let replaces = self.leads_to(directory, name.as_str());
+        Staged::Step(Step { directory, name, call, replaces })
     }
 
     /// Carries out what was staged for the name without the kernel's help, which must be told of
@@ -570,6 +569,27 @@ impl Tree {
         path.names().iter().try_fold(Ino::ROOT, |ino, name| {
             self.inodes.directory(ino)?.get(name.as_str())
         })
+    }
+
+    /// All files and directories, directories before what is in them.
+    pub fn paths(&self) -> Vec<(FilePath, Kind)> {
+        let mut found: Vec<(FilePath, Kind)> = Vec::new();
+        let mut directories = vec![(Ino::ROOT, None::<FilePath>)];
+        while let Some((ino, path)) = directories.pop() {
+            let Some(directory) = self.inodes.directory(ino) else { continue };
+            for (name, _, entry) in directory.entries() {
+                let path = match &path {
+                    Some(path) => path.child(name),
+                    None => FilePath::from(name.clone()),
+                };
+                let kind = self.inodes.get(entry).body.kind();
+                found.push((path.clone(), kind));
+                if kind == Kind::Directory {
+                    directories.push((entry, Some(path)));
+                }
+            }
+        }
+        found
     }
 
     /// What the name leads to.
