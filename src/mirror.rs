@@ -23,14 +23,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::{AbortHandle, abortable};
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
 use crate::path::ZnodePath;
-use crate::source::{Session, Source, Stat, Value};
+use crate::source::{Session, Source, Value};
 use backoff::Backoff;
-use look::{Finding, Occasion};
+use look::{Finding, Known, Occasion};
 
 /// Looks under way at once: enough to fill the pipe, and a bound on what a reply may queue
 /// (zookeeper-client queues without one).
@@ -38,6 +39,12 @@ const MAX_LOOKS: usize = 512;
 
 /// How long the requests of one look may stay unanswered before the session counts as wedged.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why a session is left whose connection stands: pings may still be answered.
+const UNANSWERED: &str = "requests are not answered";
+
+/// How long after a request found the connection lost the session has to say why.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// The mirror of one set of znodes.
 pub struct Mirror<S, F> {
@@ -120,14 +127,13 @@ struct Id(u64);
 
 struct Node {
     path: ZnodePath,
-    /// What was last told: the newest Stat of its content.
-    known: Option<Stat>,
+    known: Known,
     /// The reason last told, so that it is told once.
     unreadable: Option<Reason>,
     /// Since when this session does not know the znode to be as told, or that it does.
     state: State,
-    /// Counts the watches; an event of any but the latest is ignored.
-    watch: u64,
+    /// The latest watch of this session; an event of any other is of no interest.
+    watch: Option<Armed>,
     backoff: Backoff,
 }
 
@@ -144,8 +150,19 @@ enum State {
     Clean,
 }
 
-type Looks<W> = FuturesUnordered<Pin<Box<dyn Future<Output = (Id, Option<Finding<W>>)> + Send>>>;
-type Watches = FuturesUnordered<Pin<Box<dyn Future<Output = (Id, u64)> + Send>>>;
+type Looks<W> =
+    FuturesUnordered<Pin<Box<dyn Future<Output = (Id, Instant, Option<Finding<W>>)> + Send>>>;
+/// Whose watch fired; none where it was left.
+type Watches = FuturesUnordered<Pin<Box<dyn Future<Output = Option<Id>> + Send>>>;
+
+/// Leaves a watch when dropped.
+struct Armed(AbortHandle);
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
 
 impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
     /// Watches nothing yet; see [`Command::Watch`].
@@ -200,7 +217,7 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
         loop {
             // Before the first attempt too: a server that fails loses all its clients at once.
             if attempts_left == self.source.n_hosts() {
-                tokio::time::sleep(backoff.next()).await;
+                tokio::time::sleep(backoff.next(Duration::from_secs(1))).await;
             }
             match self.source.connect().await {
                 Ok(session) => return session,
@@ -263,12 +280,16 @@ impl Node {
     fn new(path: ZnodePath) -> Self {
         Self {
             path,
-            known: None,
+            known: Known::Nothing,
             unreadable: None,
             state: State::Queued(Occasion::Unknown),
-            watch: 0,
+            watch: None,
             backoff: Backoff::looking(),
         }
+    }
+
+    fn has_content(&self) -> bool {
+        matches!(self.known, Known::Content(_))
     }
 }
 
@@ -299,11 +320,12 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
         ids.sort_unstable();
         for node in mirror.nodes.values_mut() {
             // Nothing of the session before counts: its watches are gone, and so are its events.
-            node.state = State::Queued(match node.known {
-                Some(_) => Occasion::Reconnected,
-                None => Occasion::Unknown,
+            node.state = State::Queued(match (node.known, &node.unreadable) {
+                // A Stat does not say whether the content may be read.
+                (Known::Nothing, _) | (_, Some(Reason::Denied)) => Occasion::Unknown,
+                (Known::Content(_) | Known::Absent(_), _) => Occasion::Reconnected,
             });
-            node.watch += 1;
+            node.watch = None;
         }
         let due = Instant::now() + mirror.heartbeat_interval;
         Self {
@@ -329,7 +351,7 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
         backoff: &mut Backoff,
     ) -> Option<String> {
         let mut lost = Box::pin(self.session.lost());
-        let reconnected = self.mirror.nodes.values().any(|node| node.known.is_some());
+        let reconnected = self.mirror.nodes.values().any(Node::has_content);
         let mut settled = false;
         loop {
             self.start_looks();
@@ -355,11 +377,19 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
                         }
                     }
                 }
-                Some((id, watch)) = self.watches.next() => self.event(id, watch),
-                Some((id, finding)) = self.looks.next() => match finding {
-                    // An idle connection is watched by pings; one that answers those only is not.
-                    None => return Some("requests are not answered".into()),
-                    Some(finding) => self.found(id, finding),
+                Some(fired) = self.watches.next() => {
+                    if let Some(id) = fired {
+                        self.event(id);
+                    }
+                }
+                Some((id, begun, finding)) = self.looks.next() => match finding {
+                    None => return Some(UNANSWERED.into()),
+                    Some(Finding::Lost) => {
+                        // No request succeeds any more, whether or not the session says why.
+                        let reason = tokio::time::timeout(LAST_WORDS, &mut lost).await;
+                        return Some(reason.unwrap_or_else(|_| "the connection broke".into()));
+                    }
+                    Some(finding) => self.found(id, begun, finding),
                 },
                 alive = &mut self.heartbeat.reply => self.confirm(alive),
                 () = tokio::time::sleep_until(self.heartbeat.due) => self.beat(),
@@ -392,21 +422,20 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
             node.state = State::Looking(false);
             let session = Arc::clone(&self.session);
             let (path, known) = (node.path.clone(), node.known);
+            let (doubted, begun) = (node.unreadable.is_some(), Instant::now());
             self.looks.push(Box::pin(async move {
-                let look = look::look(&*session, &path, known, occasion);
-                (id, tokio::time::timeout(PATIENCE, look).await.ok())
+                let look = look::look(&*session, &path, known, occasion, doubted);
+                let finding = tokio::time::timeout(PATIENCE, look).await.ok();
+                (id, begun, finding)
             }));
         }
     }
 
     /// A watch fired.
-    fn event(&mut self, id: Id, watch: u64) {
+    fn event(&mut self, id: Id) {
         let Some(node) = self.mirror.nodes.get_mut(&id) else {
             return;
         };
-        if node.watch != watch {
-            return;
-        }
         match node.state {
             State::Looking(_) => node.state = State::Looking(true),
             State::Queued(_) => {}
@@ -427,8 +456,9 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
     }
 
     /// A look came to an end.
-    fn found(&mut self, id: Id, finding: Finding<<S::Session as Session>::Watch>) {
+    fn found(&mut self, id: Id, begun: Instant, finding: Finding<<S::Session as Session>::Watch>) {
         self.unseen.remove(&id);
+        let most = longest_retry(self.retries.len());
         let Some(node) = self.mirror.nodes.get_mut(&id) else {
             return;
         };
@@ -436,46 +466,51 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
         let path = node.path.clone();
         let (watch, trouble) = match finding {
             Finding::Same { watch } => {
-                if node.unreadable.is_some() {
+                // It stays as told where nothing proves that it is current.
+                if node.unreadable.is_some() && !self.session.is_read_only() {
+                    node.unreadable = None;
                     (self.mirror.tell)(Update::Confirmed {
                         paths: vec![path],
-                        age: Duration::ZERO,
+                        age: begun.elapsed(),
                     });
                 }
                 (Some(watch), None)
             }
             Finding::New { value, watch } => {
-                node.known = Some(value.stat);
+                node.known = Known::Content(value.stat);
+                node.unreadable = None;
                 (self.mirror.tell)(Update::Content { path, value });
                 (Some(watch), None)
             }
             Finding::Absent { watch } => {
-                node.known = None;
-                (self.mirror.tell)(Update::Absent { path });
+                let is_told = matches!(node.known, Known::Absent(_)) && node.unreadable.is_none();
+                node.known = node.known.without_content();
+                node.unreadable = None;
+                if !is_told {
+                    (self.mirror.tell)(Update::Absent { path });
+                }
                 (Some(watch), None)
             }
             Finding::Unproven { watch, reason } => (Some(watch), Some(Reason::Unproven(reason))),
             Finding::Denied => (None, Some(Reason::Denied)),
-            // The session ends in a moment, and says why.
+            // The session ends.
             Finding::Lost => return,
             Finding::Failed(reason) => (None, Some(Reason::Failed(reason))),
         };
         if let Some(watch) = watch {
-            node.watch += 1;
-            let this = node.watch;
-            self.watches.push(Box::pin(async move {
-                watch.await;
-                (id, this)
-            }));
+            // The one before, if it has not fired, would fire with this one and is left.
+            let (watch, leave) = abortable(watch);
+            node.watch = Some(Armed(leave));
+            self.watches
+                .push(Box::pin(async move { watch.await.ok().map(|()| id) }));
         }
         match trouble {
             None => {
                 node.backoff = Backoff::looking();
-                node.unreadable = None;
                 node.state = State::Clean;
             }
             Some(reason) => {
-                let time = Instant::now() + node.backoff.next();
+                let time = Instant::now() + node.backoff.next(most);
                 node.state = State::Retry(time);
                 self.retries.insert((time, id));
                 if node.unreadable.as_ref() != Some(&reason) {
@@ -527,7 +562,7 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
         if !alive {
             return;
         }
-        let clean = |node: &&Node| node.state == State::Clean && node.known.is_some();
+        let clean = |node: &&Node| node.state == State::Clean && node.has_content();
         let paths: Vec<_> = self
             .mirror
             .nodes
@@ -542,6 +577,13 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
             });
         }
     }
+}
+
+/// The most that a znode in trouble waits for its next look, when so many are: where all of them
+/// are denied, a fleet must not keep the ensemble busy with asking.
+fn longest_retry(n_retries: usize) -> Duration {
+    let n_retries = u32::try_from(n_retries).unwrap_or(u32::MAX);
+    (n_retries * Duration::from_millis(5)).clamp(Duration::from_secs(10), Duration::from_secs(600))
 }
 
 /// For ever, where there is no time.
