@@ -29,7 +29,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
 use crate::path::ZnodePath;
-use crate::source::{Session, Source, Value};
+use crate::source::{ConnectError, Session, Source, Value};
 use backoff::Backoff;
 use look::{Finding, Known, Occasion};
 
@@ -40,6 +40,9 @@ const MAX_LOOKS: usize = 512;
 /// How long the requests of one look may stay unanswered before the session counts as wedged.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The longest pause between rounds over the hosts: an outage is over as soon after it ended.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
 /// Why a session is left whose connection stands: pings may still be answered.
 const UNANSWERED: &str = "requests are not answered";
 
@@ -48,7 +51,7 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// The mirror of one set of znodes.
 pub struct Mirror<S, F> {
-    source: S,
+    source: Arc<S>,
     tell: F,
     heartbeat_interval: Duration,
     nodes: HashMap<Id, Node>,
@@ -168,7 +171,7 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
     /// Watches nothing yet; see [`Command::Watch`].
     pub fn new(source: S, heartbeat_interval: Duration, tell: F) -> Self {
         Self {
-            source,
+            source: Arc::new(source),
             tell,
             heartbeat_interval,
             nodes: HashMap::new(),
@@ -179,63 +182,84 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
 
     /// Runs until the sender of the commands is dropped.
     pub async fn run(mut self, mut commands: UnboundedReceiver<Command<S>>) {
-        let mut backoff = Backoff::connecting();
-        let mut told = None;
+        let mut outage = Outage::new();
+        // Only the first attempt is made at once: a server that fails loses its clients together.
+        let mut pause = Duration::ZERO;
         loop {
-            let session = tokio::select! {
-                biased;
-                command = commands.recv() => match command {
-                    Some(command) => {
-                        self.obey(command);
-                        continue;
-                    }
-                    None => return,
-                },
-                session = self.connect(&mut backoff, &mut told) => session,
+            let connected = self.connect(&mut commands, &mut outage, pause).await;
+            let Some(session) = connected else {
+                return;
             };
+            let begun = Instant::now();
+            let settles_after = session.timeout();
             (self.tell)(Update::Connected {
                 session: session.id(),
             });
-            let session = Arc::new(session);
-            let Some(reason) = Serving::new(&mut self, session)
-                .run(&mut commands, &mut backoff)
-                .await
-            else {
-                return;
+            let end = Serving::new(&mut self, Arc::new(session))
+                .run(&mut commands)
+                .await;
+            let reason = match end {
+                End::Lost(reason) => reason,
+                End::Moved => {
+                    outage = Outage::new();
+                    "the connection settings changed".into()
+                }
+                End::Told => return,
             };
-            log::warn!("ZooKeeper: {reason}; the last known content is served");
-            (self.tell)(Update::Disconnected {
-                reason: reason.clone(),
-            });
-            told = Some(reason);
+            // One that is lost at once, again and again, is one outage.
+            if begun.elapsed() >= settles_after {
+                outage = Outage::new();
+            }
+            if outage.is_news(&reason) {
+                log::warn!("ZooKeeper: {reason}; the last known content is served");
+            }
+            (self.tell)(Update::Disconnected { reason });
+            pause = outage.backoff.next(LONGEST_PAUSE);
         }
     }
 
-    /// Goes round the hosts until one takes us, pausing after each round.
-    async fn connect(&mut self, backoff: &mut Backoff, told: &mut Option<String>) -> S::Session {
-        let mut attempts_left = self.source.n_hosts();
+    /// Goes round the hosts until one takes us, pausing after each round. None where the mirror is
+    /// to end.
+    async fn connect(
+        &mut self,
+        commands: &mut UnboundedReceiver<Command<S>>,
+        outage: &mut Outage,
+        pause: Duration,
+    ) -> Option<S::Session> {
+        let mut attempt = Box::pin(attempt(Arc::clone(&self.source), pause));
+        let mut n_left = self.source.n_hosts();
         loop {
-            // Before the first attempt too: a server that fails loses all its clients at once.
-            if attempts_left == self.source.n_hosts() {
-                tokio::time::sleep(backoff.next(Duration::from_secs(1))).await;
-            }
-            match self.source.connect().await {
-                Ok(session) => return session,
-                Err(err) => {
-                    let reason = err.to_string();
-                    if told.as_ref() != Some(&reason) {
-                        log::warn!("ZooKeeper: {reason}; trying on");
-                        (self.tell)(Update::Disconnected {
-                            reason: reason.clone(),
-                        });
-                        *told = Some(reason);
+            // A command that is no other source leaves the attempt under way alone.
+            let result = tokio::select! {
+                biased;
+                command = commands.recv() => {
+                    let command = command?;
+                    let moves = matches!(command, Command::Connect(_));
+                    self.obey(command);
+                    if moves {
+                        attempt.set(self::attempt(Arc::clone(&self.source), Duration::ZERO));
+                        n_left = self.source.n_hosts();
                     }
+                    continue;
                 }
+                result = &mut attempt => result,
+            };
+            let reason = match result {
+                Ok(session) => return Some(session),
+                Err(err) => err.to_string(),
+            };
+            if outage.is_news(&reason) {
+                log::warn!("ZooKeeper: {reason}; trying on");
+                (self.tell)(Update::Disconnected { reason });
             }
-            attempts_left -= 1;
-            if attempts_left == 0 {
-                attempts_left = self.source.n_hosts();
-            }
+            n_left = n_left.saturating_sub(1);
+            let pause = if n_left == 0 {
+                n_left = self.source.n_hosts();
+                outage.backoff.next(LONGEST_PAUSE)
+            } else {
+                Duration::ZERO
+            };
+            attempt.set(self::attempt(Arc::clone(&self.source), pause));
         }
     }
 
@@ -243,7 +267,7 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
     fn obey(&mut self, command: Command<S>) -> Vec<Id> {
         match command {
             Command::Connect(source) => {
-                self.source = source;
+                self.source = Arc::new(source);
                 Vec::new()
             }
             Command::Heartbeat(interval) => {
@@ -276,6 +300,32 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
     }
 }
 
+/// One attempt to connect, after a pause.
+async fn attempt<S: Source>(source: Arc<S>, pause: Duration) -> Result<S::Session, ConnectError> {
+    tokio::time::sleep(pause).await;
+    source.connect().await
+}
+
+/// A time without a session that lasts.
+struct Outage {
+    backoff: Backoff,
+    /// The reasons told, so that each is told once however many hosts give theirs in turn.
+    reasons: BTreeSet<String>,
+}
+
+impl Outage {
+    fn new() -> Self {
+        Self {
+            backoff: Backoff::connecting(),
+            reasons: BTreeSet::new(),
+        }
+    }
+
+    fn is_news(&mut self, reason: &str) -> bool {
+        self.reasons.insert(reason.into())
+    }
+}
+
 impl Node {
     fn new(path: ZnodePath) -> Self {
         Self {
@@ -293,6 +343,16 @@ impl Node {
     }
 }
 
+/// Why a session is left.
+enum End {
+    /// It is lost, for this reason.
+    Lost(String),
+    /// The next one is to be elsewhere.
+    Moved,
+    /// The mirror is to end.
+    Told,
+}
+
 /// The mirror while it has a session.
 struct Serving<'a, S: Source, F> {
     mirror: &'a mut Mirror<S, F>,
@@ -308,10 +368,34 @@ struct Serving<'a, S: Source, F> {
 }
 
 struct Heartbeat {
+    /// When the interval began at whose end it is due.
+    since: Instant,
     due: Instant,
     /// When the request under way was sent.
     asked: Option<Instant>,
-    reply: Pin<Box<dyn Future<Output = bool> + Send>>,
+    /// Whether the request was granted; none where it stays unanswered.
+    reply: Pin<Box<dyn Future<Output = Option<bool>> + Send>>,
+}
+
+impl Heartbeat {
+    fn new(interval: Duration) -> Self {
+        let since = Instant::now();
+        Self {
+            since,
+            due: after(since, interval),
+            asked: None,
+            reply: Box::pin(std::future::pending()),
+        }
+    }
+}
+
+/// A time that can be waited for, and is not now, whatever the interval.
+fn after(since: Instant, interval: Duration) -> Instant {
+    since
+        + interval.clamp(
+            Duration::from_millis(10),
+            Duration::from_secs(365 * 24 * 3600),
+        )
 }
 
 impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
@@ -327,29 +411,20 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
             });
             node.watch = None;
         }
-        let due = Instant::now() + mirror.heartbeat_interval;
         Self {
             unseen: ids.iter().copied().collect(),
             queue: ids.into(),
             looks: FuturesUnordered::new(),
             watches: FuturesUnordered::new(),
             retries: BTreeSet::new(),
-            heartbeat: Heartbeat {
-                due,
-                asked: None,
-                reply: Box::pin(std::future::pending()),
-            },
+            heartbeat: Heartbeat::new(mirror.heartbeat_interval),
             session,
             mirror,
         }
     }
 
-    /// Serves until the session is lost (why), or the mirror is to end (none).
-    async fn run(
-        mut self,
-        commands: &mut UnboundedReceiver<Command<S>>,
-        backoff: &mut Backoff,
-    ) -> Option<String> {
+    /// Serves until the session is to be left.
+    async fn run(mut self, commands: &mut UnboundedReceiver<Command<S>>) -> End {
         let mut lost = Box::pin(self.session.lost());
         let reconnected = self.mirror.nodes.values().any(Node::has_content);
         let mut settled = false;
@@ -357,24 +432,22 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
             self.start_looks();
             if !settled && self.unseen.is_empty() {
                 settled = true;
-                self.settled(reconnected, backoff);
+                if reconnected {
+                    // Unchanged znodes were silent until now; their files look as old as the outage.
+                    self.heartbeat.due = Instant::now();
+                }
             }
             let retry = self.retries.first().map(|(time, _)| *time);
             // Watches before replies: what the server said first is heard first.
             tokio::select! {
                 biased;
-                reason = &mut lost => return Some(reason),
+                reason = &mut lost => return End::Lost(reason),
                 command = commands.recv() => {
-                    match command? {
-                        Command::Connect(source) => {
-                            self.mirror.source = source;
-                            return Some("the connection settings changed".into());
-                        }
-                        command => {
-                            let new = self.mirror.obey(command);
-                            self.unseen.extend(&new);
-                            self.queue.extend(new);
-                        }
+                    let Some(command) = command else {
+                        return End::Told;
+                    };
+                    if self.obey(command) {
+                        return End::Moved;
                     }
                 }
                 Some(fired) = self.watches.next() => {
@@ -383,28 +456,40 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
                     }
                 }
                 Some((id, begun, finding)) = self.looks.next() => match finding {
-                    None => return Some(UNANSWERED.into()),
+                    None => return End::Lost(UNANSWERED.into()),
                     Some(Finding::Lost) => {
                         // No request succeeds any more, whether or not the session says why.
                         let reason = tokio::time::timeout(LAST_WORDS, &mut lost).await;
-                        return Some(reason.unwrap_or_else(|_| "the connection broke".into()));
+                        let reason = reason.unwrap_or_else(|_| "the connection broke".into());
+                        return End::Lost(reason);
                     }
                     Some(finding) => self.found(id, begun, finding),
                 },
-                alive = &mut self.heartbeat.reply => self.confirm(alive),
+                reply = &mut self.heartbeat.reply => match reply {
+                    None => return End::Lost(UNANSWERED.into()),
+                    Some(granted) => self.confirm(granted),
+                },
                 () = tokio::time::sleep_until(self.heartbeat.due) => self.beat(),
                 () = sleep_until(retry) => self.retry(),
             }
         }
     }
 
-    /// Every znode has been looked at once in this session.
-    fn settled(&mut self, reconnected: bool, backoff: &mut Backoff) {
-        *backoff = Backoff::connecting();
-        if reconnected {
-            // Unchanged znodes were silent until now, and their files look as old as the outage.
-            self.heartbeat.due = Instant::now();
+    /// Takes a command in; says whether it is to leave the session.
+    fn obey(&mut self, command: Command<S>) -> bool {
+        let (moves, paces) = match &command {
+            Command::Connect(_) => (true, false),
+            Command::Watch(_) => (false, false),
+            Command::Heartbeat(_) => (false, true),
+        };
+        let new = self.mirror.obey(command);
+        self.unseen.extend(&new);
+        self.queue.extend(new);
+        // One that is due stays due.
+        if paces && self.heartbeat.due > Instant::now() {
+            self.heartbeat.due = after(self.heartbeat.since, self.mirror.heartbeat_interval);
         }
+        moves
     }
 
     fn start_looks(&mut self) {
@@ -544,22 +629,26 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
     /// Asks the server for a sign of life, at which everything clean is confirmed.
     fn beat(&mut self) {
         let now = Instant::now();
-        self.heartbeat.due = now + self.mirror.heartbeat_interval;
+        self.heartbeat.since = now;
+        self.heartbeat.due = after(now, self.mirror.heartbeat_interval);
         // What a partitioned server says may be old, and nothing confirms it.
         if self.heartbeat.asked.is_some() || self.session.is_read_only() {
             return;
         }
         let reply = self.session.sync(&ZnodePath::root());
         self.heartbeat.asked = Some(now);
-        self.heartbeat.reply = Box::pin(async move { reply.await.is_ok() });
+        self.heartbeat.reply = Box::pin(async move {
+            let reply = tokio::time::timeout(PATIENCE, reply).await;
+            reply.ok().map(|reply| reply.is_ok())
+        });
     }
 
-    fn confirm(&mut self, alive: bool) {
+    fn confirm(&mut self, granted: bool) {
         self.heartbeat.reply = Box::pin(std::future::pending());
         let Some(asked) = self.heartbeat.asked.take() else {
             return;
         };
-        if !alive {
+        if !granted {
             return;
         }
         let clean = |node: &&Node| node.state == State::Clean && node.has_content();
