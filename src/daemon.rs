@@ -23,11 +23,12 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use thiserror::Error;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::fuse::{LiveData, Requests};
 use crate::mirror::{Command, Mirror, Reason, Update};
 use crate::mountpoint::{self, Options};
 use crate::publish::Publisher;
+use crate::service;
 use crate::source::zookeeper::ZooKeeper;
 use crate::store;
 use crate::tree::{Change, Ownership};
@@ -351,7 +352,7 @@ fn reload(
     ];
     if new.zookeeper != config.zookeeper || new.secrets != config.secrets {
         log::info!("the connection settings changed; opening a new session");
-        told.insert(0, Command::Connect(source(&new)));
+        told.insert(0, Command::Connect(service::zookeeper(&new)));
     }
     for command in told {
         if commands.send(command).is_err() {
@@ -379,7 +380,7 @@ fn spawn_mirror(
     commands
         .send(Command::Watch(sources))
         .expect("the receiver is here");
-    let (source, interval) = (source(config), config.heartbeat_interval);
+    let (source, interval) = (service::zookeeper(config), config.heartbeat_interval);
     let thread = std::thread::Builder::new()
         .name("mirror".into())
         .spawn(move || {
@@ -410,21 +411,6 @@ impl Drop for Ended {
     fn drop(&mut self) {
         let _ = self.0.send(Event::MirrorEnded);
     }
-}
-
-fn source(config: &Config) -> ZooKeeper {
-    let (secrets, names) = (config.secrets.clone(), config.zookeeper.credentials.clone());
-    ZooKeeper::new(
-        config.zookeeper.hosts.iter().cloned(),
-        config.zookeeper.chroot.as_ref(),
-        config.zookeeper.timeout,
-        Box::new(move || {
-            if names.is_empty() {
-                return Ok(Vec::new());
-            }
-            config::secrets::read(&secrets, &names).map_err(|err| err.to_string())
-        }),
-    )
 }
 
 fn spawn_fuse(

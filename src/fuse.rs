@@ -68,6 +68,8 @@ impl Requests {
 enum Refusal {
     /// No such name, or an inode that was forgotten.
     NotFound,
+    /// No name is that long here; the kernel would pass on up to 1024 bytes.
+    NameTooLong,
     /// Not a directory.
     NotADirectory,
     /// Not a file.
@@ -82,6 +84,7 @@ enum Refusal {
 fn errno(refusal: Refusal) -> Errno {
     match refusal {
         Refusal::NotFound => Errno::ENOENT,
+        Refusal::NameTooLong => Errno::ENAMETOOLONG,
         Refusal::NotADirectory => Errno::ENOTDIR,
         Refusal::IsADirectory => Errno::EISDIR,
         Refusal::ReadOnly => Errno::EROFS,
@@ -132,6 +135,9 @@ impl Filesystem for LiveData {
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         self.requests.count();
+        if name.len() > MAX_NAME {
+            return reply.error(errno(Refusal::NameTooLong));
+        }
         let found = name
             .to_str()
             .and_then(|name| self.tree.lookup(Ino(parent.0), name));

@@ -4,7 +4,7 @@
 //! - Content, Stat and watch come from one request, and an event is a hint to read again. At most
 //!   one look at a znode is under way; an event meanwhile means one look more.
 //! - Content is replaced only by what is later in (czxid, mzxid) order, and a znode is gone only
-//!   when that is proven; see [`look`].
+//!   when that is proven; see `mirror/look.rs`.
 //! - Whatever fails is dirty and tried again, with jitter. What was last known stays known.
 //! - One session is one connection. After it the mirror makes a new one and compares every znode by
 //!   a stat-sized request; content comes only where it differs.

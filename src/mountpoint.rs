@@ -96,9 +96,8 @@ pub fn prepare(path: &Path) -> Result<PathBuf, Error> {
         }
         Err(err) => return Err(refused(&path, "cannot be used", &err)),
     }
-    match std::fs::read_dir(&path).map(|mut entries| entries.next().is_some()) {
-        Ok(true) => log::warn!("{}: not empty; what is in it is hidden", path.display()),
-        Ok(false) | Err(_) => {}
+    if std::fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()) {
+        log::warn!("{}: not empty; what is in it is hidden", path.display());
     }
     Ok(path)
 }

@@ -4,7 +4,7 @@
 //! - A version is an inode: its content never changes, and its number is never used again, so
 //!   whoever holds one open sees one version to the end.
 //! - An inode lives while a name leads to it or the kernel holds a lookup on it, and no longer.
-//! - Times of modification only ever grow: see [`clock`].
+//! - Times of modification only ever grow: see `tree/clock.rs`.
 //! - The kernel counts a lookup for every entry it is given, by [`Tree::lookup`] or
 //!   [`Tree::list_and_look_up`], before it sees the entry. So a change that finds no lookups on an
 //!   inode knows that the kernel has nothing to forget of it.

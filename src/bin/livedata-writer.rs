@@ -4,12 +4,13 @@ use std::fmt;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser;
 
+use livedata::config::Config;
 use livedata::path::ZnodePath;
-use livedata::source::zookeeper::{Credentials, ZooKeeper};
+use livedata::service;
+use livedata::source::zookeeper::ZooKeeper;
 use livedata::writer::diff::{Diff, Style};
 use livedata::writer::{self, Job, Output};
 
@@ -108,30 +109,19 @@ fn write(arguments: &Arguments) -> Result<(), Stop> {
 }
 
 /// What the configuration says of ZooKeeper.
-///
-/// A stand-in: it knows `zookeeper.hosts` alone.
-fn service(config: &Path) -> Result<Service, Stop> {
-    let text = std::fs::read_to_string(config).map_err(Stop::failed)?;
-    let hosts = text
-        .lines()
-        .filter_map(|line| line.split_once('='))
-        .find(|(key, _)| key.trim() == "zookeeper.hosts")
-        .map(|(_, value)| value.trim().to_owned())
-        .ok_or_else(|| Stop::Failed(format!("{}: no zookeeper.hosts", config.display())))?;
-    let (hosts, chroot) = match hosts.split_once('/') {
-        Some((hosts, chroot)) => (hosts, Some(ZnodePath::parse(chroot).map_err(Stop::failed)?)),
-        None => (&*hosts, None),
-    };
-    let credentials: Credentials = Box::new(|| Ok(Vec::new()));
+fn service(file: &Path) -> Result<Service, Stop> {
+    let config = Config::load(file, None).map_err(|err| Stop::failed(with_causes(&err)))?;
+    let chroot = config.zookeeper.chroot.clone();
     Ok(Service {
-        zookeeper: ZooKeeper::new(
-            hosts.split(',').map(String::from),
-            chroot.as_ref(),
-            Duration::from_secs(5),
-            credentials,
-        ),
+        zookeeper: service::zookeeper(&config),
         chroot,
     })
+}
+
+/// An error and what caused it, on one line.
+fn with_causes(err: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(err.source(), |err| err.source());
+    causes.fold(err.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Standard output for the difference, standard error for the rest.
@@ -178,7 +168,7 @@ fn one_line(text: &str) -> String {
 /// Whether it can be opened and is no directory.
 fn readable(path: &Path) -> io::Result<()> {
     if std::fs::File::open(path)?.metadata()?.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
+        return Err(io::Error::from_raw_os_error(libc::EISDIR));
     }
     Ok(())
 }

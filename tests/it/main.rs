@@ -1,6 +1,16 @@
 //! The integration tests, one binary.
 
+// A helper of a test fails it by panicking, as the test itself does.
+#![allow(clippy::unwrap_used)]
+// One binary has no outside.
+#![allow(unreachable_pub)]
+
 mod config;
+mod harness;
+mod kernel;
+mod live;
 mod mirror;
 mod source;
+mod support;
 mod tree;
+mod writer;

@@ -40,9 +40,6 @@ pub(super) struct Served {
     random: fastrand::Rng,
     arrivals: mpsc::UnboundedSender<Arrival>,
     deliveries: mpsc::UnboundedSender<Delivery>,
-    /// When what was last sent each way gets there: nothing overtakes it.
-    last_arrival: Instant,
-    last_delivery: Instant,
     pub(super) n_in_flight: usize,
     lost: watch::Sender<Option<String>>,
     tasks: [AbortHandle; 2],
@@ -84,8 +81,6 @@ impl FakeSession {
             random: fastrand::Rng::with_seed(model.random.u64(..)),
             arrivals,
             deliveries,
-            last_arrival: Instant::now(),
-            last_delivery: Instant::now(),
             n_in_flight: 0,
             lost: tell_lost,
             tasks: [serving.abort_handle(), receiving.abort_handle()],
@@ -231,7 +226,7 @@ impl Model {
         let Some(served) = self.sessions.get_mut(&id) else {
             return;
         };
-        let at = later(&mut served.last_arrival, &mut served.random, &delay);
+        let at = later(&mut served.random, &delay);
         served.n_in_flight += 1;
         // The task that receives ends with the session only.
         let _ = served.arrivals.send(Arrival {
@@ -353,7 +348,7 @@ impl Served {
     }
 
     fn deliver(&mut self, delay: &std::ops::Range<Duration>, is_reply: bool, receive: Receive) {
-        let at = later(&mut self.last_delivery, &mut self.random, delay);
+        let at = later(&mut self.random, delay);
         // The task that receives ends with the session only.
         let _ = self.deliveries.send(Delivery {
             at,
@@ -363,16 +358,10 @@ impl Served {
     }
 }
 
-/// When something sent now gets there, after all that was sent before.
-fn later(
-    last: &mut Instant,
-    random: &mut fastrand::Rng,
-    delay: &std::ops::Range<Duration>,
-) -> Instant {
+/// When something sent now gets there, if nothing sent before takes longer: the queues keep order.
+fn later(random: &mut fastrand::Rng, delay: &std::ops::Range<Duration>) -> Instant {
     let spread = delay.end.saturating_sub(delay.start);
-    let at = Instant::now() + delay.start + spread.mul_f64(random.f64());
-    *last = at.max(*last);
-    *last
+    Instant::now() + delay.start + spread.mul_f64(random.f64())
 }
 
 /// The server handles the requests in their order.

@@ -1,0 +1,28 @@
+# The project's own commands. `make demo` is for newcomers, `make lint test` for everybody else.
+
+CARGO ?= cargo
+ARGS ?=
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.PHONY: build test lint demo clean
+
+build:
+	$(CARGO) build --locked --release
+
+# All tests: real ZooKeeper servers, real mounts. As root, for some look through other users' eyes.
+test:
+	tests/setup.sh
+	$(CARGO) test --locked
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+	python3 tests/lint-dependencies.py
+
+# A private ZooKeeper, three files, one change. ARGS=--once ends by itself.
+demo:
+	tests/demo.sh $(ARGS)
+
+clean:
+	$(CARGO) clean

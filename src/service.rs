@@ -1,0 +1,19 @@
+//! The ZooKeeper service that a configuration names.
+
+use crate::config::{self, Config};
+use crate::source::zookeeper::ZooKeeper;
+
+/// A source that reads the configured secrets anew at each attempt to connect, and none where no
+/// credentials are configured.
+pub fn zookeeper(config: &Config) -> ZooKeeper {
+    let (secrets, names) = (config.secrets.clone(), config.zookeeper.credentials.clone());
+    ZooKeeper::new(
+        config.zookeeper.hosts.iter().cloned(),
+        config.zookeeper.chroot.as_ref(),
+        config.zookeeper.timeout,
+        Box::new(move || match names.is_empty() {
+            true => Ok(Vec::new()),
+            false => config::secrets::read(&secrets, &names).map_err(|err| err.to_string()),
+        }),
+    )
+}

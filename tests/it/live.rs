@@ -1,0 +1,120 @@
+//! A real mount whose tree the test changes itself, without a ZooKeeper: what the kernel shows of
+//! changes that come as fast as the test likes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use livedata::fuse::{LiveData, Requests};
+use livedata::mountpoint::{self, Options};
+use livedata::path::FilePath;
+use livedata::publish::Publisher;
+use livedata::store::{self, Reader, Writer};
+use livedata::tree::{Change, Ownership};
+
+pub struct Live {
+    directory: tempfile::TempDir,
+    writer: Writer,
+    pub tree: Reader,
+    pub requests: Requests,
+    publisher: Option<Publisher>,
+    fuse: Option<JoinHandle<()>>,
+}
+
+impl Live {
+    pub fn mount() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = mountpoint::prepare(directory.path()).unwrap();
+        let root = Ownership {
+            uid: 0,
+            gid: 0,
+            mode: 0o555,
+        };
+        let (writer, tree) = store::new(root, SystemTime::now());
+        let device = mountpoint::mount(&path, "test", &Options::default()).unwrap();
+        let requests = Requests::default();
+        let mut config = fuser::Config::default();
+        config.n_threads = Some(2);
+        let files = LiveData::new(tree.clone(), requests.clone());
+        let acl = fuser::SessionACL::All;
+        let session = fuser::Session::from_fd(files, device, acl, config).unwrap();
+        let publisher = Some(Publisher::spawn(session.notifier()).unwrap());
+        let fuse = Some(std::thread::spawn(move || session.run().unwrap()));
+        Self {
+            directory,
+            writer,
+            tree,
+            requests,
+            publisher,
+            fuse,
+        }
+    }
+
+    /// Where a file of the mount is for everybody.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.directory.path().join(path)
+    }
+
+    pub fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Makes a change and comes back when it is published.
+    pub fn apply(&mut self, change: Change) {
+        self.apply_at(change, SystemTime::now());
+    }
+
+    pub fn apply_at(&mut self, change: Change, now: SystemTime) {
+        let effects = self.writer.apply(change, now);
+        let publisher = self.publisher.as_ref().unwrap();
+        publisher.publish(effects);
+        publisher.flush();
+    }
+
+    pub fn put(&mut self, path: &str, content: impl Into<Arc<[u8]>>) {
+        self.apply(put(path, 0o444, content));
+    }
+
+    pub fn remove(&mut self, path: &str) {
+        self.apply(Change::Remove { path: file(path) });
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let released = mountpoint::release(self.directory.path());
+        if let (true, Some(fuse)) = (released, self.fuse.take()) {
+            fuse.join().unwrap();
+        }
+        if let Some(publisher) = self.publisher.take() {
+            publisher.join();
+        }
+    }
+}
+
+pub fn put(path: &str, mode: u16, content: impl Into<Arc<[u8]>>) -> Change {
+    let ownership = Ownership {
+        uid: 0,
+        gid: 0,
+        mode,
+    };
+    Change::Put {
+        path: file(path),
+        ownership,
+        content: content.into(),
+    }
+}
+
+pub fn file(path: &str) -> FilePath {
+    FilePath::parse(path).unwrap()
+}
+
+/// Waits until it is so.
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not so after 30 s: {what}");
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,111 @@
+#!/bin/sh
+# Installs what building, the tests and the demonstration need on a Debian 12 machine, and does
+# nothing where it is all there. Works as root or through sudo.
+#
+#   tests/setup.sh          everything
+#   tests/setup.sh --demo   no Python packages, which only the tests need
+set -eu
+cd "$(dirname "$0")/.."
+
+with_python=yes
+[ "${1-}" != --demo ] || with_python=
+
+say() { echo "setup: $*" >&2; }
+
+# --- packages -----------------------------------------------------------------------------------
+
+packages=
+need() { # need PACKAGE FILE-OR-COMMAND
+    case $2 in
+        /*) [ -e "$2" ] || packages="$packages $1" ;;
+        *) command -v "$2" >/dev/null || packages="$packages $1" ;;
+    esac
+}
+
+# The package zookeeper holds the programs only; zookeeperd would start a server.
+need zookeeper /usr/share/zookeeper/bin/zkCli.sh
+need libzookeeper-java /usr/share/java/zookeeper.jar
+need libslf4j-java /usr/share/java/slf4j-simple.jar
+need default-jre-headless java
+need fuse3 fusermount3
+need util-linux setpriv
+need ca-certificates /etc/ssl/certs/ca-certificates.crt
+need python3 /usr/bin/python3
+need diffutils diff
+# Crates bring some C and assembler to compile, and a linker is needed anyway.
+need gcc cc
+need libc6-dev /usr/include/stdio.h
+need make make
+if [ -n "$with_python" ] && [ -x /usr/bin/python3 ]; then
+    # A venv with pip needs ensurepip, which Debian packages on its own.
+    /usr/bin/python3 -S -c 'import ensurepip' 2>/dev/null || packages="$packages python3-venv"
+elif [ -n "$with_python" ]; then
+    packages="$packages python3-venv"
+fi
+
+# A toolchain is taken from Debian where there is none: rustc-web is the recent one of Debian 12.
+PATH=$PATH:${HOME:-/root}/.cargo/bin
+no_rust=
+command -v cargo >/dev/null && command -v rustc >/dev/null || no_rust=yes
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        say "not root, and no sudo. As root, run:"
+        say "    apt-get install --no-install-recommends$packages${no_rust:+ cargo-web rustc-web}"
+        exit 1
+    fi
+}
+
+install() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+        -o Dpkg::Use-Pty=0 "$@" </dev/null >&2
+}
+
+if [ -n "$packages$no_rust" ]; then
+    say "installing:$packages${no_rust:+ a Rust toolchain}"
+    as_root apt-get update -qq </dev/null >&2
+fi
+# shellcheck disable=SC2086  # a list of names
+[ -z "$packages" ] || install $packages
+if [ -n "$no_rust" ]; then
+    install cargo-web rustc-web || install cargo rustc || true
+    install rustfmt-web || true
+fi
+
+# --- the toolchain ------------------------------------------------------------------------------
+
+wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+have=$(rustc --version 2>/dev/null | cut -d' ' -f2) || have=
+oldest=$(printf '%s\n' "$wanted" "${have:-0}" | sort -V | head -n 1)
+if [ "$oldest" != "$wanted" ]; then
+    say "Rust $wanted or newer is needed, and this machine has ${have:-none}."
+    say "Install a toolchain (rustup is the usual way), then run this again."
+    exit 1
+fi
+
+# --- Baseplate, whose files and classes we promise to be compatible with ------------------------
+
+[ -n "$with_python" ] || exit 0
+baseplate=2.7.0
+kazoo=2.11.0
+venv=target/venv
+site=$venv/lib/python3*/site-packages
+installed() {
+    # shellcheck disable=SC2086  # the version of Python is a pattern
+    ls -d $site/baseplate-$baseplate.dist-info $site/kazoo-$kazoo.dist-info \
+        >/dev/null 2>&1 && [ -x $venv/bin/python ]
+}
+if ! installed; then
+    say "making $venv with baseplate $baseplate and kazoo $kazoo"
+    mkdir -p target
+    /usr/bin/python3 -m venv --clear $venv
+    # Its dependency thrift-unofficial is a source package that needs a setuptools with
+    # pkg_resources and the old commands; the one of the venv is, so nothing is upgraded here.
+    $venv/bin/pip install --quiet --quiet --disable-pip-version-check --no-input \
+        "baseplate[zookeeper]==$baseplate" "kazoo==$kazoo" </dev/null >&2
+    installed || { say "pip did not install what was asked for"; exit 1; }
+fi
