@@ -8,6 +8,8 @@
 //! - Whatever fails is dirty and tried again, with jitter. What was last known stays known.
 //! - One session is one connection. After it the mirror makes a new one and compares every znode by
 //!   a stat-sized request; content comes only where it differs.
+//! - A session lost before its timeout has passed is part of the outage: pauses go on growing, and
+//!   each reason is said once.
 //! - A heartbeat confirms the znodes whose watch is armed and which are not dirty, once the server
 //!   has answered a `sync`: watches fire before the replies to later requests.
 //!
@@ -42,6 +44,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The longest pause between rounds over the hosts: an outage is over as soon after it ended.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Heartbeats at a shorter interval would keep the mirror busy with nothing else.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
+/// A year, for ever; an [`Instant`] cannot be any time later.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Why a session is left whose connection stands: pings may still be answered.
 const UNANSWERED: &str = "requests are not answered";
@@ -389,13 +397,9 @@ impl Heartbeat {
     }
 }
 
-/// A time that can be waited for, and is not now, whatever the interval.
+/// The end of the interval, at a time that can be waited for and is not now.
 fn after(since: Instant, interval: Duration) -> Instant {
-    since
-        + interval.clamp(
-            Duration::from_millis(10),
-            Duration::from_secs(365 * 24 * 3600),
-        )
+    since + interval.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL)
 }
 
 impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
