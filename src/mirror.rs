@@ -8,6 +8,8 @@
 //! - Whatever fails is dirty and tried again, with jitter. What was last known stays known.
 //! - One session is one connection. After it the mirror makes a new one and compares every znode by
 //!   a stat-sized request; content comes only where it differs.
+//! - A session lost before its timeout has passed is part of the outage: pauses go on growing, and
+//!   each reason is said once.
 //! - A heartbeat confirms the znodes whose watch is armed and which are not dirty, once the server
 //!   has answered a `sync`: watches fire before the replies to later requests.
 //!
@@ -23,14 +25,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::{AbortHandle, abortable};
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
 use crate::path::ZnodePath;
-use crate::source::{Session, Source, Stat, Value};
+use crate::source::{ConnectError, Session, Source, Value};
 use backoff::Backoff;
-use look::{Finding, Occasion};
+use look::{Finding, Known, Occasion};
 
 /// Looks under way at once: enough to fill the pipe, and a bound on what a reply may queue
 /// (zookeeper-client queues without one).
@@ -39,9 +42,24 @@ const MAX_LOOKS: usize = 512;
 /// How long the requests of one look may stay unanswered before the session counts as wedged.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The longest pause between rounds over the hosts: an outage is over as soon after it ended.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Heartbeats at a shorter interval would keep the mirror busy with nothing else.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
+/// A year, for ever; an [`Instant`] cannot be any time later.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Why a session is left whose connection stands: pings may still be answered.
+const UNANSWERED: &str = "requests are not answered";
+
+/// How long after a request found the connection lost the session has to say why.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
 /// The mirror of one set of znodes.
 pub struct Mirror<S, F> {
-    source: S,
+    source: Arc<S>,
     tell: F,
     heartbeat_interval: Duration,
     nodes: HashMap<Id, Node>,
@@ -120,14 +138,13 @@ struct Id(u64);
 
 struct Node {
     path: ZnodePath,
-    /// What was last told: the newest Stat of its content.
-    known: Option<Stat>,
+    known: Known,
     /// The reason last told, so that it is told once.
     unreadable: Option<Reason>,
     /// Since when this session does not know the znode to be as told, or that it does.
     state: State,
-    /// Counts the watches; an event of any but the latest is ignored.
-    watch: u64,
+    /// The latest watch of this session; an event of any other is of no interest.
+    watch: Option<Armed>,
     backoff: Backoff,
 }
 
@@ -144,14 +161,25 @@ enum State {
     Clean,
 }
 
-type Looks<W> = FuturesUnordered<Pin<Box<dyn Future<Output = (Id, Option<Finding<W>>)> + Send>>>;
-type Watches = FuturesUnordered<Pin<Box<dyn Future<Output = (Id, u64)> + Send>>>;
+type Looks<W> =
+    FuturesUnordered<Pin<Box<dyn Future<Output = (Id, Instant, Option<Finding<W>>)> + Send>>>;
+/// Whose watch fired; none where it was left.
+type Watches = FuturesUnordered<Pin<Box<dyn Future<Output = Option<Id>> + Send>>>;
+
+/// Leaves a watch when dropped.
+struct Armed(AbortHandle);
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
 
 impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
     /// Watches nothing yet; see [`Command::Watch`].
     pub fn new(source: S, heartbeat_interval: Duration, tell: F) -> Self {
         Self {
-            source,
+            source: Arc::new(source),
             tell,
             heartbeat_interval,
             nodes: HashMap::new(),
@@ -162,63 +190,84 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
 
     /// Runs until the sender of the commands is dropped.
     pub async fn run(mut self, mut commands: UnboundedReceiver<Command<S>>) {
-        let mut backoff = Backoff::connecting();
-        let mut told = None;
+        let mut outage = Outage::new();
+        // Only the first attempt is made at once: a server that fails loses its clients together.
+        let mut pause = Duration::ZERO;
         loop {
-            let session = tokio::select! {
-                biased;
-                command = commands.recv() => match command {
-                    Some(command) => {
-                        self.obey(command);
-                        continue;
-                    }
-                    None => return,
-                },
-                session = self.connect(&mut backoff, &mut told) => session,
+            let connected = self.connect(&mut commands, &mut outage, pause).await;
+            let Some(session) = connected else {
+                return;
             };
+            let begun = Instant::now();
+            let settles_after = session.timeout();
             (self.tell)(Update::Connected {
                 session: session.id(),
             });
-            let session = Arc::new(session);
-            let Some(reason) = Serving::new(&mut self, session)
-                .run(&mut commands, &mut backoff)
-                .await
-            else {
-                return;
+            let end = Serving::new(&mut self, Arc::new(session))
+                .run(&mut commands)
+                .await;
+            let reason = match end {
+                End::Lost(reason) => reason,
+                End::Moved => {
+                    outage = Outage::new();
+                    "the connection settings changed".into()
+                }
+                End::Told => return,
             };
-            log::warn!("ZooKeeper: {reason}; the last known content is served");
-            (self.tell)(Update::Disconnected {
-                reason: reason.clone(),
-            });
-            told = Some(reason);
+            // One that is lost at once, again and again, is one outage.
+            if begun.elapsed() >= settles_after {
+                outage = Outage::new();
+            }
+            if outage.is_news(&reason) {
+                log::warn!("ZooKeeper: {reason}; the last known content is served");
+            }
+            (self.tell)(Update::Disconnected { reason });
+            pause = outage.backoff.next(LONGEST_PAUSE);
         }
     }
 
-    /// Goes round the hosts until one takes us, pausing after each round.
-    async fn connect(&mut self, backoff: &mut Backoff, told: &mut Option<String>) -> S::Session {
-        let mut attempts_left = self.source.n_hosts();
+    /// Goes round the hosts until one takes us, pausing after each round. None where the mirror is
+    /// to end.
+    async fn connect(
+        &mut self,
+        commands: &mut UnboundedReceiver<Command<S>>,
+        outage: &mut Outage,
+        pause: Duration,
+    ) -> Option<S::Session> {
+        let mut attempt = Box::pin(attempt(Arc::clone(&self.source), pause));
+        let mut n_left = self.source.n_hosts();
         loop {
-            // Before the first attempt too: a server that fails loses all its clients at once.
-            if attempts_left == self.source.n_hosts() {
-                tokio::time::sleep(backoff.next()).await;
-            }
-            match self.source.connect().await {
-                Ok(session) => return session,
-                Err(err) => {
-                    let reason = err.to_string();
-                    if told.as_ref() != Some(&reason) {
-                        log::warn!("ZooKeeper: {reason}; trying on");
-                        (self.tell)(Update::Disconnected {
-                            reason: reason.clone(),
-                        });
-                        *told = Some(reason);
+            // A command that is no other source leaves the attempt under way alone.
+            let result = tokio::select! {
+                biased;
+                command = commands.recv() => {
+                    let command = command?;
+                    let moves = matches!(command, Command::Connect(_));
+                    self.obey(command);
+                    if moves {
+                        attempt.set(self::attempt(Arc::clone(&self.source), Duration::ZERO));
+                        n_left = self.source.n_hosts();
                     }
+                    continue;
                 }
+                result = &mut attempt => result,
+            };
+            let reason = match result {
+                Ok(session) => return Some(session),
+                Err(err) => err.to_string(),
+            };
+            if outage.is_news(&reason) {
+                log::warn!("ZooKeeper: {reason}; trying on");
+                (self.tell)(Update::Disconnected { reason });
             }
-            attempts_left -= 1;
-            if attempts_left == 0 {
-                attempts_left = self.source.n_hosts();
-            }
+            n_left = n_left.saturating_sub(1);
+            let pause = if n_left == 0 {
+                n_left = self.source.n_hosts();
+                outage.backoff.next(LONGEST_PAUSE)
+            } else {
+                Duration::ZERO
+            };
+            attempt.set(self::attempt(Arc::clone(&self.source), pause));
         }
     }
 
@@ -226,7 +275,7 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
     fn obey(&mut self, command: Command<S>) -> Vec<Id> {
         match command {
             Command::Connect(source) => {
-                self.source = source;
+                self.source = Arc::new(source);
                 Vec::new()
             }
             Command::Heartbeat(interval) => {
@@ -259,17 +308,57 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
     }
 }
 
+/// One attempt to connect, after a pause.
+async fn attempt<S: Source>(source: Arc<S>, pause: Duration) -> Result<S::Session, ConnectError> {
+    tokio::time::sleep(pause).await;
+    source.connect().await
+}
+
+/// A time without a session that lasts.
+struct Outage {
+    backoff: Backoff,
+    /// The reasons told, so that each is told once however many hosts give theirs in turn.
+    reasons: BTreeSet<String>,
+}
+
+impl Outage {
+    fn new() -> Self {
+        Self {
+            backoff: Backoff::connecting(),
+            reasons: BTreeSet::new(),
+        }
+    }
+
+    fn is_news(&mut self, reason: &str) -> bool {
+        self.reasons.insert(reason.into())
+    }
+}
+
 impl Node {
     fn new(path: ZnodePath) -> Self {
         Self {
             path,
-            known: None,
+            known: Known::Nothing,
             unreadable: None,
             state: State::Queued(Occasion::Unknown),
-            watch: 0,
+            watch: None,
             backoff: Backoff::looking(),
         }
     }
+
+    fn has_content(&self) -> bool {
+        matches!(self.known, Known::Content(_))
+    }
+}
+
+/// Why a session is left.
+enum End {
+    /// It is lost, for this reason.
+    Lost(String),
+    /// The next one is to be elsewhere.
+    Moved,
+    /// The mirror is to end.
+    Told,
 }
 
 /// The mirror while it has a session.
@@ -287,10 +376,30 @@ struct Serving<'a, S: Source, F> {
 }
 
 struct Heartbeat {
+    /// When the interval began at whose end it is due.
+    since: Instant,
     due: Instant,
     /// When the request under way was sent.
     asked: Option<Instant>,
-    reply: Pin<Box<dyn Future<Output = bool> + Send>>,
+    /// Whether the request was granted; none where it stays unanswered.
+    reply: Pin<Box<dyn Future<Output = Option<bool>> + Send>>,
+}
+
+impl Heartbeat {
+    fn new(interval: Duration) -> Self {
+        let since = Instant::now();
+        Self {
+            since,
+            due: after(since, interval),
+            asked: None,
+            reply: Box::pin(std::future::pending()),
+        }
+    }
+}
+
+/// The end of the interval, at a time that can be waited for and is not now.
+fn after(since: Instant, interval: Duration) -> Instant {
+    since + interval.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL)
 }
 
 impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
@@ -299,82 +408,92 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
         ids.sort_unstable();
         for node in mirror.nodes.values_mut() {
             // Nothing of the session before counts: its watches are gone, and so are its events.
-            node.state = State::Queued(match node.known {
-                Some(_) => Occasion::Reconnected,
-                None => Occasion::Unknown,
+            node.state = State::Queued(match (node.known, &node.unreadable) {
+                // A Stat does not say whether the content may be read.
+                (Known::Nothing, _) | (_, Some(Reason::Denied)) => Occasion::Unknown,
+                (Known::Content(_) | Known::Absent(_), _) => Occasion::Reconnected,
             });
-            node.watch += 1;
+            node.watch = None;
         }
-        let due = Instant::now() + mirror.heartbeat_interval;
         Self {
             unseen: ids.iter().copied().collect(),
             queue: ids.into(),
             looks: FuturesUnordered::new(),
             watches: FuturesUnordered::new(),
             retries: BTreeSet::new(),
-            heartbeat: Heartbeat {
-                due,
-                asked: None,
-                reply: Box::pin(std::future::pending()),
-            },
+            heartbeat: Heartbeat::new(mirror.heartbeat_interval),
             session,
             mirror,
         }
     }
 
-    /// Serves until the session is lost (why), or the mirror is to end (none).
-    async fn run(
-        mut self,
-        commands: &mut UnboundedReceiver<Command<S>>,
-        backoff: &mut Backoff,
-    ) -> Option<String> {
+    /// Serves until the session is to be left.
+    async fn run(mut self, commands: &mut UnboundedReceiver<Command<S>>) -> End {
         let mut lost = Box::pin(self.session.lost());
-        let reconnected = self.mirror.nodes.values().any(|node| node.known.is_some());
+        let reconnected = self.mirror.nodes.values().any(Node::has_content);
         let mut settled = false;
         loop {
             self.start_looks();
             if !settled && self.unseen.is_empty() {
                 settled = true;
-                self.settled(reconnected, backoff);
+                if reconnected {
+                    // Unchanged znodes were silent until now; their files look as old as the outage.
+                    self.heartbeat.due = Instant::now();
+                }
             }
             let retry = self.retries.first().map(|(time, _)| *time);
             // Watches before replies: what the server said first is heard first.
             tokio::select! {
                 biased;
-                reason = &mut lost => return Some(reason),
+                reason = &mut lost => return End::Lost(reason),
                 command = commands.recv() => {
-                    match command? {
-                        Command::Connect(source) => {
-                            self.mirror.source = source;
-                            return Some("the connection settings changed".into());
-                        }
-                        command => {
-                            let new = self.mirror.obey(command);
-                            self.unseen.extend(&new);
-                            self.queue.extend(new);
-                        }
+                    let Some(command) = command else {
+                        return End::Told;
+                    };
+                    if self.obey(command) {
+                        return End::Moved;
                     }
                 }
-                Some((id, watch)) = self.watches.next() => self.event(id, watch),
-                Some((id, finding)) = self.looks.next() => match finding {
-                    // An idle connection is watched by pings; one that answers those only is not.
-                    None => return Some("requests are not answered".into()),
-                    Some(finding) => self.found(id, finding),
+                Some(fired) = self.watches.next() => {
+                    if let Some(id) = fired {
+                        self.event(id);
+                    }
+                }
+                Some((id, begun, finding)) = self.looks.next() => match finding {
+                    None => return End::Lost(UNANSWERED.into()),
+                    Some(Finding::Lost) => {
+                        // No request succeeds any more, whether or not the session says why.
+                        let reason = tokio::time::timeout(LAST_WORDS, &mut lost).await;
+                        let reason = reason.unwrap_or_else(|_| "the connection broke".into());
+                        return End::Lost(reason);
+                    }
+                    Some(finding) => self.found(id, begun, finding),
                 },
-                alive = &mut self.heartbeat.reply => self.confirm(alive),
+                reply = &mut self.heartbeat.reply => match reply {
+                    None => return End::Lost(UNANSWERED.into()),
+                    Some(granted) => self.confirm(granted),
+                },
                 () = tokio::time::sleep_until(self.heartbeat.due) => self.beat(),
                 () = sleep_until(retry) => self.retry(),
             }
         }
     }
 
-    /// Every znode has been looked at once in this session.
-    fn settled(&mut self, reconnected: bool, backoff: &mut Backoff) {
-        *backoff = Backoff::connecting();
-        if reconnected {
-            // Unchanged znodes were silent until now, and their files look as old as the outage.
-            self.heartbeat.due = Instant::now();
+    /// Takes a command in; says whether it is to leave the session.
+    fn obey(&mut self, command: Command<S>) -> bool {
+        let (moves, paces) = match &command {
+            Command::Connect(_) => (true, false),
+            Command::Watch(_) => (false, false),
+            Command::Heartbeat(_) => (false, true),
+        };
+        let new = self.mirror.obey(command);
+        self.unseen.extend(&new);
+        self.queue.extend(new);
+        // One that is due stays due.
+        if paces && self.heartbeat.due > Instant::now() {
+            self.heartbeat.due = after(self.heartbeat.since, self.mirror.heartbeat_interval);
         }
+        moves
     }
 
     fn start_looks(&mut self) {
@@ -392,21 +511,20 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
             node.state = State::Looking(false);
             let session = Arc::clone(&self.session);
             let (path, known) = (node.path.clone(), node.known);
+            let (doubted, begun) = (node.unreadable.is_some(), Instant::now());
             self.looks.push(Box::pin(async move {
-                let look = look::look(&*session, &path, known, occasion);
-                (id, tokio::time::timeout(PATIENCE, look).await.ok())
+                let look = look::look(&*session, &path, known, occasion, doubted);
+                let finding = tokio::time::timeout(PATIENCE, look).await.ok();
+                (id, begun, finding)
             }));
         }
     }
 
     /// A watch fired.
-    fn event(&mut self, id: Id, watch: u64) {
+    fn event(&mut self, id: Id) {
         let Some(node) = self.mirror.nodes.get_mut(&id) else {
             return;
         };
-        if node.watch != watch {
-            return;
-        }
         match node.state {
             State::Looking(_) => node.state = State::Looking(true),
             State::Queued(_) => {}
@@ -427,8 +545,9 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
     }
 
     /// A look came to an end.
-    fn found(&mut self, id: Id, finding: Finding<<S::Session as Session>::Watch>) {
+    fn found(&mut self, id: Id, begun: Instant, finding: Finding<<S::Session as Session>::Watch>) {
         self.unseen.remove(&id);
+        let most = longest_retry(self.retries.len());
         let Some(node) = self.mirror.nodes.get_mut(&id) else {
             return;
         };
@@ -436,46 +555,51 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
         let path = node.path.clone();
         let (watch, trouble) = match finding {
             Finding::Same { watch } => {
-                if node.unreadable.is_some() {
+                // It stays as told where nothing proves that it is current.
+                if node.unreadable.is_some() && !self.session.is_read_only() {
+                    node.unreadable = None;
                     (self.mirror.tell)(Update::Confirmed {
                         paths: vec![path],
-                        age: Duration::ZERO,
+                        age: begun.elapsed(),
                     });
                 }
                 (Some(watch), None)
             }
             Finding::New { value, watch } => {
-                node.known = Some(value.stat);
+                node.known = Known::Content(value.stat);
+                node.unreadable = None;
                 (self.mirror.tell)(Update::Content { path, value });
                 (Some(watch), None)
             }
             Finding::Absent { watch } => {
-                node.known = None;
-                (self.mirror.tell)(Update::Absent { path });
+                let is_told = matches!(node.known, Known::Absent(_)) && node.unreadable.is_none();
+                node.known = node.known.without_content();
+                node.unreadable = None;
+                if !is_told {
+                    (self.mirror.tell)(Update::Absent { path });
+                }
                 (Some(watch), None)
             }
             Finding::Unproven { watch, reason } => (Some(watch), Some(Reason::Unproven(reason))),
             Finding::Denied => (None, Some(Reason::Denied)),
-            // The session ends in a moment, and says why.
+            // The session ends.
             Finding::Lost => return,
             Finding::Failed(reason) => (None, Some(Reason::Failed(reason))),
         };
         if let Some(watch) = watch {
-            node.watch += 1;
-            let this = node.watch;
-            self.watches.push(Box::pin(async move {
-                watch.await;
-                (id, this)
-            }));
+            // The one before, if it has not fired, would fire with this one and is left.
+            let (watch, leave) = abortable(watch);
+            node.watch = Some(Armed(leave));
+            self.watches
+                .push(Box::pin(async move { watch.await.ok().map(|()| id) }));
         }
         match trouble {
             None => {
                 node.backoff = Backoff::looking();
-                node.unreadable = None;
                 node.state = State::Clean;
             }
             Some(reason) => {
-                let time = Instant::now() + node.backoff.next();
+                let time = Instant::now() + node.backoff.next(most);
                 node.state = State::Retry(time);
                 self.retries.insert((time, id));
                 if node.unreadable.as_ref() != Some(&reason) {
@@ -509,25 +633,29 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
     /// Asks the server for a sign of life, at which everything clean is confirmed.
     fn beat(&mut self) {
         let now = Instant::now();
-        self.heartbeat.due = now + self.mirror.heartbeat_interval;
+        self.heartbeat.since = now;
+        self.heartbeat.due = after(now, self.mirror.heartbeat_interval);
         // What a partitioned server says may be old, and nothing confirms it.
         if self.heartbeat.asked.is_some() || self.session.is_read_only() {
             return;
         }
         let reply = self.session.sync(&ZnodePath::root());
         self.heartbeat.asked = Some(now);
-        self.heartbeat.reply = Box::pin(async move { reply.await.is_ok() });
+        self.heartbeat.reply = Box::pin(async move {
+            let reply = tokio::time::timeout(PATIENCE, reply).await;
+            reply.ok().map(|reply| reply.is_ok())
+        });
     }
 
-    fn confirm(&mut self, alive: bool) {
+    fn confirm(&mut self, granted: bool) {
         self.heartbeat.reply = Box::pin(std::future::pending());
         let Some(asked) = self.heartbeat.asked.take() else {
             return;
         };
-        if !alive {
+        if !granted {
             return;
         }
-        let clean = |node: &&Node| node.state == State::Clean && node.known.is_some();
+        let clean = |node: &&Node| node.state == State::Clean && node.has_content();
         let paths: Vec<_> = self
             .mirror
             .nodes
@@ -542,6 +670,13 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
             });
         }
     }
+}
+
+/// The most that a znode in trouble waits for its next look, when so many are: where all of them
+/// are denied, a fleet must not keep the ensemble busy with asking.
+fn longest_retry(n_retries: usize) -> Duration {
+    let n_retries = u32::try_from(n_retries).unwrap_or(u32::MAX);
+    (n_retries * Duration::from_millis(5)).clamp(Duration::from_secs(10), Duration::from_secs(600))
 }
 
 /// For ever, where there is no time.

@@ -8,17 +8,14 @@ pub(super) struct Backoff {
     /// The next wait is anything from `least` up to this.
     most: Duration,
     least: Duration,
-    limit: Duration,
 }
 
 impl Backoff {
-    /// Between rounds over the hosts: capped at a second, so that an outage is over a second after
-    /// it ended, and jittered in full, so that a fleet does not come back as one.
+    /// Between rounds over the hosts: jittered in full, so that a fleet does not come back as one.
     pub(super) fn connecting() -> Self {
         Self {
             most: Duration::from_millis(50),
             least: Duration::ZERO,
-            limit: Duration::from_secs(1),
         }
     }
 
@@ -27,15 +24,15 @@ impl Backoff {
         Self {
             most: Duration::from_millis(200),
             least: Duration::from_millis(50),
-            limit: Duration::from_secs(10),
         }
     }
 
-    pub(super) fn next(&mut self) -> Duration {
-        let span = self.most.saturating_sub(self.least);
-        let wait = self.least + span.mul_f64(fastrand::f64());
-        self.most = (self.most * 2).min(self.limit);
-        wait
+    /// `limit` is the longest wait.
+    pub(super) fn next(&mut self, limit: Duration) -> Duration {
+        let most = self.most.min(limit);
+        let span = most.saturating_sub(self.least);
+        self.most = (most * 2).min(limit);
+        self.least + span.mul_f64(fastrand::f64())
     }
 }
 
@@ -45,11 +42,12 @@ mod tests {
 
     #[test]
     fn doubles_up_to_the_limit() {
+        let limit = Duration::from_secs(1);
         let mut backoff = Backoff::connecting();
         for _ in 0..1000 {
-            assert!(backoff.next() <= Duration::from_secs(1));
+            assert!(backoff.next(limit) <= limit);
         }
-        assert_eq!(backoff.most, Duration::from_secs(1));
-        assert!(Backoff::looking().next() >= Duration::from_millis(50));
+        assert_eq!(backoff.most, limit);
+        assert!(Backoff::looking().next(limit) >= Duration::from_millis(50));
     }
 }

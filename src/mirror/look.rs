@@ -1,7 +1,9 @@
 //! One look at one znode: what it is now, against what is known, with a watch armed.
 //!
-//! "Later" is (czxid, mzxid) order. Something earlier is believed only after a `sync` and a second
-//! read (history was rewound: a restore from backup). "Gone" is believed only on proof. A new
+//! "Later" is (czxid, mzxid) order, also across a deletion: what comes after it was created after
+//! all that was known before it. Something earlier, or another writing under the same order, is
+//! believed only after a `sync` and a second read (history was rewound: a restore from backup).
+//! "Gone" is believed only on proof. A new
 //! session may have landed on a server that lags behind, on a wiped ensemble, under a chroot that
 //! is wrong or missing; it says NoNode in good faith. But a server whose history has the deletion
 //! shows it: deleting a child raises the parent's pzxid to the transaction of the deletion, which
@@ -11,6 +13,26 @@
 
 use crate::path::ZnodePath;
 use crate::source::{Error, Session, Stat, Value};
+
+/// What was last told of a znode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// Nothing yet.
+    Nothing,
+    /// Content with this [`Stat`].
+    Content(Stat),
+    /// That it does not exist; and the last content before, if any was told: a server that lags
+    /// must not bring it back.
+    Absent(Option<Stat>),
+}
+
+/// How content stands to what is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Age {
+    Same,
+    Later,
+    Earlier,
+}
 
 /// Why a look is taken: where to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,13 +61,44 @@ pub(super) enum Finding<W> {
     Failed(String),
 }
 
+impl Known {
+    /// What is known once the znode is known not to exist.
+    pub(super) fn without_content(self) -> Self {
+        match self {
+            Self::Nothing => Self::Absent(None),
+            Self::Content(stat) => Self::Absent(Some(stat)),
+            Self::Absent(before) => Self::Absent(before),
+        }
+    }
+
+    fn age_of(&self, stat: &Stat) -> Age {
+        match self {
+            Self::Nothing | Self::Absent(None) => Age::Later,
+            Self::Content(known) if stat.order() > known.order() => Age::Later,
+            Self::Content(known) if same_writing(stat, known) => Age::Same,
+            Self::Absent(Some(before)) if stat.czxid > before.mzxid => Age::Later,
+            Self::Content(_) | Self::Absent(Some(_)) => Age::Earlier,
+        }
+    }
+}
+
+/// Whether two Stats are of one content. After a restore from backup zxids may be used again, so
+/// the order alone does not tell.
+fn same_writing(one: &Stat, other: &Stat) -> bool {
+    let writing = |stat: &Stat| (stat.order(), stat.version, stat.mtime, stat.data_length);
+    writing(one) == writing(other)
+}
+
+/// `doubted` says that the znode was told to be unreadable. [`Finding::Same`] then holds for an
+/// instant after the look began; otherwise the server may lag.
 pub(super) async fn look<S: Session>(
     session: &S,
     path: &ZnodePath,
-    known: Option<Stat>,
+    known: Known,
     occasion: Occasion,
+    doubted: bool,
 ) -> Finding<S::Watch> {
-    match try_look(session, path, known, occasion).await {
+    match try_look(session, path, known, occasion, doubted).await {
         Ok(finding) => finding,
         Err(Error::NoAuth) => Finding::Denied,
         // Created and deleted while we looked, again and again; the next look will tell.
@@ -58,9 +111,14 @@ pub(super) async fn look<S: Session>(
 async fn try_look<S: Session>(
     session: &S,
     path: &ZnodePath,
-    known: Option<Stat>,
+    known: Known,
     occasion: Occasion,
+    doubted: bool,
 ) -> Result<Finding<S::Watch>, Error> {
+    // A read-only server cannot sync.
+    if doubted && !session.is_read_only() {
+        session.sync(path).await?;
+    }
     let read = match occasion {
         Occasion::Unknown => session.read_and_watch(path).await,
         Occasion::Reconnected => Err(Error::NoNode),
@@ -73,13 +131,13 @@ async fn try_look<S: Session>(
     // The watch is armed first; what changes after it, it tells.
     let (found, watch) = session.check_and_watch(path).await?;
     match (found, known) {
-        (Some(stat), Some(known)) if stat.order() == known.order() => Ok(Finding::Same { watch }),
+        (Some(stat), _) if known.age_of(&stat) == Age::Same => Ok(Finding::Same { watch }),
         (Some(_), _) => {
             let value = session.read(path).await?;
             judge(session, path, known, value, watch).await
         }
-        (None, None) => Ok(Finding::Absent { watch }),
-        (None, Some(known)) => absence(session, path, known, watch).await,
+        (None, Known::Nothing | Known::Absent(_)) => Ok(Finding::Absent { watch }),
+        (None, Known::Content(stat)) => absence(session, path, stat, watch).await,
     }
 }
 
@@ -87,31 +145,31 @@ async fn try_look<S: Session>(
 async fn judge<S: Session>(
     session: &S,
     path: &ZnodePath,
-    known: Option<Stat>,
+    known: Known,
     value: Value,
     watch: S::Watch,
 ) -> Result<Finding<S::Watch>, Error> {
-    let Some(known) = known else {
-        return Ok(Finding::New { value, watch });
-    };
-    if value.stat.order() == known.order() {
-        return Ok(Finding::Same { watch });
-    }
-    if value.stat.order() > known.order() {
-        return Ok(Finding::New { value, watch });
+    match known.age_of(&value.stat) {
+        Age::Same => return Ok(Finding::Same { watch }),
+        Age::Later => return Ok(Finding::New { value, watch }),
+        Age::Earlier => {}
     }
     if session.is_read_only() {
         let reason = "a read-only server has an older version".into();
         return Ok(Finding::Unproven { watch, reason });
     }
     session.sync(path).await?;
-    let value = session.read(path).await?;
-    if value.stat.order() < known.order() {
-        log::warn!(
-            "{path}: history was rewound, from mzxid {:#x} to {:#x}; taking the older content",
-            known.mzxid,
+    let value = match (session.read(path).await, known) {
+        (Err(Error::NoNode), Known::Absent(_)) => return Ok(Finding::Absent { watch }),
+        (read, _) => read?,
+    };
+    match known.age_of(&value.stat) {
+        Age::Same => return Ok(Finding::Same { watch }),
+        Age::Later => {}
+        Age::Earlier => log::warn!(
+            "{path}: history was rewound; taking the content of mzxid {:#x}",
             value.stat.mzxid,
-        );
+        ),
     }
     Ok(Finding::New { value, watch })
 }
@@ -130,17 +188,18 @@ async fn absence<S: Session>(
     session.sync(path).await?;
     if session.check(path).await?.is_some() {
         let value = session.read(path).await?;
-        return judge(session, path, Some(known), value, watch).await;
+        return judge(session, path, Known::Content(known), value, watch).await;
     }
     let mut ancestor = path.parent();
     while let Some(path) = ancestor {
         match session.check(&path).await? {
             Some(stat) if stat.pzxid > known.mzxid => return Ok(Finding::Absent { watch }),
-            Some(stat) => {
+            Some(_) => {
+                // Without what moves: the reason is told again when it changes.
                 let reason = format!(
-                    "the server does not have it, but its history of {path} ends at {:#x}, before \
-                     the version served ({:#x})",
-                    stat.pzxid, known.mzxid,
+                    "the server does not have it, but its history of {path} ends before the \
+                     version served (mzxid {:#x})",
+                    known.mzxid,
                 );
                 return Ok(Finding::Unproven { watch, reason });
             }

@@ -9,9 +9,9 @@
 //! the same run.
 //!
 //! Not faithful in: opening and closing a session and a refused request take no zxid; there is no
-//! `/zookeeper`; content cannot be null; time is the number of the transaction; a silent server
-//! is never detected by the client (the real one gives up after 0.4 of the session timeout);
-//! dropping a session takes the requests on their way to the server with it; nobody owns
+//! `/zookeeper`; content cannot be null; time is the number of transactions there were; a silent
+//! server is never detected by the client (the real one gives up after 0.4 of the session
+//! timeout); dropping a session takes the requests on their way to the server with it; nobody owns
 //! ephemeral znodes; sizes are not limited.
 
 mod history;
@@ -298,6 +298,11 @@ impl FakeZooKeeper {
     /// How many sessions there are.
     pub fn n_sessions(&self) -> usize {
         self.lock().sessions.len()
+    }
+
+    /// How many watches clients hold, fired ones aside.
+    pub fn n_watches(&self) -> usize {
+        self.lock().sessions.values().map(Served::n_watches).sum()
     }
 
     /// What went to and fro.

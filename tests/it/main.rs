@@ -9,6 +9,7 @@ mod config;
 mod harness;
 mod kernel;
 mod live;
+mod mirror;
 mod source;
 mod support;
 mod tree;

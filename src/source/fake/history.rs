@@ -16,6 +16,8 @@ const BIRTH: i64 = 1_700_000_000_000;
 #[derive(Debug)]
 pub(super) struct History {
     last_zxid: i64,
+    /// Ticks in each transaction and is never set back.
+    clock: i64,
     /// For each path what it became and when, in the order of zxids; none where it was deleted.
     /// Never an empty list.
     znodes: BTreeMap<ZnodePath, Vec<(i64, Option<Znode>)>>,
@@ -35,9 +37,10 @@ pub(super) struct Znode {
 
 impl History {
     pub(super) fn new() -> Self {
-        let root = Znode::new(Arc::default(), 0);
+        let root = Znode::new(Arc::default(), 0, BIRTH);
         Self {
             last_zxid: 0,
+            clock: BIRTH,
             znodes: [(ZnodePath::root(), vec![(0, Some(root))])].into(),
             touched: Vec::new(),
         }
@@ -91,7 +94,7 @@ impl History {
         above.value.stat.num_children += 1;
         let znode = Znode {
             readable,
-            ..Znode::new(content, zxid)
+            ..Znode::new(content, zxid, self.clock)
         };
         let stat = znode.value.stat;
         self.put(&parent, zxid, Some(above));
@@ -111,11 +114,12 @@ impl History {
         if version.is_some_and(|version| version != stat.version) {
             return Err(Error::BadVersion);
         }
-        let zxid = self.next_zxid(path);
-        stat.mzxid = zxid;
-        stat.mtime = BIRTH + zxid;
         stat.version = stat.version.wrapping_add(1);
         stat.data_length = length(&content);
+        let zxid = self.next_zxid(path);
+        let stat = &mut znode.value.stat;
+        stat.mzxid = zxid;
+        stat.mtime = self.clock;
         let stat = *stat;
         znode.value.content = content;
         self.put(path, zxid, Some(znode));
@@ -180,11 +184,15 @@ impl History {
 
     /// An empty data directory.
     pub(super) fn wipe(&mut self) {
-        *self = Self::new();
+        *self = Self {
+            clock: self.clock,
+            ..Self::new()
+        };
     }
 
     fn next_zxid(&mut self, path: &ZnodePath) -> i64 {
         self.last_zxid += 1;
+        self.clock += 1;
         self.touched.push(path.clone());
         self.last_zxid
     }
@@ -198,13 +206,13 @@ impl History {
 }
 
 impl Znode {
-    fn new(content: Arc<[u8]>, zxid: i64) -> Self {
+    fn new(content: Arc<[u8]>, zxid: i64, time: i64) -> Self {
         let stat = Stat {
             czxid: zxid,
             mzxid: zxid,
             pzxid: zxid,
-            ctime: BIRTH + zxid,
-            mtime: BIRTH + zxid,
+            ctime: time,
+            mtime: time,
             data_length: length(&content),
             ..Stat::default()
         };

@@ -342,6 +342,11 @@ impl Model {
 }
 
 impl Served {
+    pub(super) fn n_watches(&self) -> usize {
+        let held = |watch: &&oneshot::Sender<()>| !watch.is_closed();
+        self.watches.values().flatten().filter(held).count()
+    }
+
     fn deliver(&mut self, delay: &std::ops::Range<Duration>, is_reply: bool, receive: Receive) {
         let at = later(&mut self.random, delay);
         // The task that receives ends with the session only.

@@ -1,0 +1,118 @@
+//! Random scripts: whatever happened, what is shown in the end is what is there, and nothing
+//! untrue was told on the way.
+
+use std::time::Duration;
+
+use super::harness::{Hand, World, seconds};
+
+const PATHS: [&str; 6] = ["/a", "/b", "/a/a", "/a/b", "/b/a", "/a/a/a"];
+const N_STEPS: usize = 60;
+
+/// Tells which seed it was.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("seed {}", self.0);
+        }
+    }
+}
+
+/// One script, in a runtime of its own, so that nothing of another one matters.
+fn run(seed: u64) {
+    let _seed = Seed(seed);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(script(seed));
+}
+
+async fn script(seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let hand = Hand::new(seed);
+    // Without it a change under an ACL that forbids reading uses the watch up unheard.
+    hand.zookeeper.tell_of_unreadable(true);
+    hand.zookeeper.hosts(random.usize(1..=3));
+    for path in PATHS {
+        if random.bool() {
+            hand.put(path, "first");
+        }
+    }
+    let heartbeat = Duration::from_millis(random.u64(20..20_000));
+    let world = hand.watched(heartbeat, &some(&mut random));
+    for step in 0..N_STEPS {
+        happen(&world, &mut random, step).await;
+    }
+    // Quiet.
+    let zookeeper = &world.zookeeper;
+    zookeeper.hang(false);
+    zookeeper.refuse(false);
+    zookeeper.lag(0);
+    zookeeper.delay(Duration::ZERO..Duration::from_millis(3));
+    for path in PATHS {
+        // It may not exist.
+        let _ = zookeeper.set_readable(path, true);
+    }
+    world.heard().await;
+    // The longest wait of a znode in trouble, or for the sync at a server that lags.
+    world.right(heartbeat + seconds(12)).await;
+    world.end().await;
+}
+
+fn some(random: &mut fastrand::Rng) -> Vec<&'static str> {
+    PATHS.into_iter().filter(|_| random.u8(..4) > 0).collect()
+}
+
+async fn happen(world: &World, random: &mut fastrand::Rng, step: usize) {
+    let path = PATHS[random.usize(..PATHS.len())];
+    let zookeeper = &world.zookeeper;
+    match random.u8(..40) {
+        0..10 => world.put(path, &format!("{step}")),
+        10..15 => {
+            if zookeeper.get(path).is_some() {
+                world.delete(path);
+            }
+        }
+        15..18 => zookeeper.cut(),
+        18 => zookeeper.expire(),
+        19 => zookeeper.refuse(true),
+        20 | 21 => zookeeper.refuse(false),
+        22 => {
+            zookeeper.hang(true);
+            let silence = [0, 10, 1000, 70_000][random.usize(..4)];
+            world.passes(Duration::from_millis(silence)).await;
+            if random.bool() {
+                zookeeper.cut();
+            }
+            zookeeper.hang(false);
+        }
+        23 => {
+            let most = [1, 3, 50, 1500][random.usize(..4)];
+            zookeeper.delay(Duration::ZERO..Duration::from_millis(most));
+        }
+        24 | 25 => zookeeper.lag(random.usize(..6)),
+        26 | 27 => {
+            let _ = zookeeper.set_readable(path, random.bool());
+        }
+        28 | 29 => {
+            world.watch(&some(random));
+            world.heard().await;
+        }
+        _ => {
+            let most = [1, 10, 1000, 20_000][random.usize(..4)];
+            world
+                .passes(Duration::from_millis(random.u64(..=most)))
+                .await;
+        }
+    }
+}
+
+#[test]
+fn what_is_shown_in_the_end_is_what_is_there() {
+    for seed in 0..1000 {
+        run(seed);
+    }
+}
