@@ -1,143 +1,121 @@
-//! Tells the kernel what changed in the tree: effects -> notifications.
+//! Publishes changes: a queue in which the newest change of each file wins, and a thread that
+//! carries them to the kernel.
 //!
-//! This is the way that works everywhere: the tree is changed first, then the kernel forgets what
-//! it holds of the time before, so the next lookup brings the new. It wakes no inotify watcher.
+//! With a publisher process, a change is a rename(2) of a staged file: see [`by_rename`]. Without
+//! one, the tree is changed and the kernel told to forget what it held: see [`by_notice`], which
+//! wakes no inotify watcher. Whatever the way, when a change counts as published every later open
+//! shows it.
 //!
-//! Notifications are synchronous: once one returns, the next open or stat is new. They may wait
-//! for a request that is in flight, so they come from a thread of their own that holds no lock.
-//! What the kernel does not hold, nobody tells it to forget: the tree knows (see
-//! [`crate::tree`]), and a start with ten thousand files notifies of nothing.
+//! The thread holds no lock while it waits, for the publisher's system calls are answered by the
+//! threads that serve the kernel.
 
-use std::ffi::OsStr;
+mod by_notice;
+mod by_rename;
+mod queue;
+
 use std::io;
-use std::sync::mpsc::{self, Sender};
+use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::SystemTime;
 
-use fuser::{INodeNo, Notifier};
+use fuser::Notifier;
 
-use crate::path::Name;
-use crate::tree::{Effect, Ino};
+use crate::fuse::Pollers;
+use crate::path::ZnodePath;
+use crate::source::Stat;
+use crate::store::Writer;
+use crate::tree::{Change, Staged, Step};
+use by_rename::Remote;
+use queue::{Item, Queue};
 
-/// Takes effects in order and publishes them in that order.
-pub struct Publisher {
-    jobs: Sender<Job>,
+/// How many changes are carried to the kernel together: enough to keep both processes busy, few
+/// enough that a change which comes meanwhile does not wait long.
+const BATCH: usize = 64;
+
+/// Takes changes and publishes them.
+pub struct Publishing {
+    queue: Arc<Queue>,
     thread: JoinHandle<()>,
 }
 
-enum Job {
-    Publish(Vec<Effect>),
-    /// Answer when everything before this is published.
-    Flush(Sender<()>),
+/// What a change makes known of a znode once it is published.
+pub type Known = (ZnodePath, Option<Stat>);
+
+/// What the thread works with.
+struct Worker {
+    queue: Arc<Queue>,
+    tree: Writer,
+    notifier: Notifier,
+    pollers: Pollers,
+    publisher: Option<Remote>,
 }
 
-impl Publisher {
-    /// Starts the thread.
-    pub fn spawn(notifier: Notifier) -> io::Result<Self> {
-        let (jobs, received) = mpsc::channel();
-        let thread = std::thread::Builder::new()
-            .name("publish".into())
-            .spawn(move || {
-                for job in received {
-                    match job {
-                        Job::Publish(effects) => {
-                            for effect in &effects {
-                                publish(&notifier, effect);
-                            }
-                        }
-                        // Whoever asked may have stopped waiting.
-                        Job::Flush(done) => {
-                            let _ = done.send(());
-                        }
-                    }
-                }
-            })?;
-        Ok(Self { jobs, thread })
+impl Publishing {
+    /// Starts the thread, which publishes by notice until it is given a publisher.
+    pub fn spawn(tree: Writer, notifier: Notifier, pollers: Pollers) -> io::Result<Self> {
+        let queue = Arc::new(Queue::default());
+        let worker = Worker { queue: Arc::clone(&queue), tree, notifier, pollers, publisher: None };
+        let thread =
+            std::thread::Builder::new().name("publish".into()).spawn(move || worker.run())?;
+        Ok(Self { queue, thread })
     }
 
-    /// Publishes what one change did to the tree. Returns at once.
-    pub fn publish(&self, effects: Vec<Effect>) {
-        if !effects.is_empty() && self.jobs.send(Job::Publish(effects)).is_err() {
-            log::error!("the publishing thread is gone; readers see what they have cached");
-        }
+    /// Publishes a change, which was found at `now`, and comes back at once. Of several changes of
+    /// one file that wait, the last is published.
+    pub fn publish(&self, change: Change, now: SystemTime, known: Option<Known>) {
+        self.queue.push(change, now, known);
     }
 
     /// Waits until everything handed over before is published.
     pub fn flush(&self) {
-        let (done, published) = mpsc::channel();
-        if self.jobs.send(Job::Flush(done)).is_ok() {
-            // An error means the thread is gone, and there is nothing to wait for.
-            let _ = published.recv();
-        }
+        self.queue.flush();
     }
 
     /// Publishes the rest and ends the thread.
     pub fn join(self) {
-        drop(self.jobs);
+        self.queue.close();
         if self.thread.join().is_err() {
             log::error!("the publishing thread panicked");
         }
     }
 }
 
-fn publish(notifier: &Notifier, effect: &Effect) {
-    let told = match effect {
-        Effect::Created {
-            directory,
-            directory_known: true,
-            ..
-        } => listing(notifier, *directory),
-        Effect::Replaced {
-            directory,
-            name,
-            directory_known: true,
-            old_known,
-        } => entry(notifier, *directory, name, *old_known)
-            .and_then(|()| attributes(notifier, *directory)),
-        Effect::Removed {
-            directory,
-            name,
-            directory_known: true,
-            old_known,
-        } => entry(notifier, *directory, name, *old_known)
-            .and_then(|()| listing(notifier, *directory)),
-        // Nobody looked the directory up, so nobody holds anything in it.
-        Effect::Created {
-            directory_known: false,
-            ..
+impl Worker {
+    fn run(mut self) {
+        while let Some(batch) = self.queue.take(BATCH) {
+            self.publish(batch);
+            self.queue.published();
         }
-        | Effect::Replaced {
-            directory_known: false,
-            ..
+    }
+
+    fn publish(&mut self, batch: Vec<Item>) {
+        let mut steps: Vec<(Step, SystemTime)> = Vec::new();
+        let mut known = Vec::new();
+        for item in batch {
+            let Item { change, now, known: makes_known } = item;
+            if let Change::Confirm { path } = &change {
+                if let Some(effect) = self.tree.confirm(path, now) {
+                    by_notice::tell(&self.notifier, &effect);
+                }
+            } else if let Staged::Step(step) = self.tree.stage(change, now) {
+                steps.push((step, now));
+            }
+            known.extend(makes_known);
         }
-        | Effect::Removed {
-            directory_known: false,
-            ..
-        } => Ok(()),
-        Effect::Confirmed { ino } => attributes(notifier, *ino),
-    };
-    match told {
-        Ok(()) => {}
-        // ENODEV, ENOTCONN: the mount is gone, and all caches with it.
-        Err(err) if matches!(err.raw_os_error(), Some(libc::ENODEV | libc::ENOTCONN)) => {}
-        Err(err) => log::error!("cannot tell the kernel of {effect:?}: {err}"),
+        if let Some(publisher) = &mut self.publisher {
+            by_rename::publish(publisher, &self.tree, &self.notifier, &steps);
+        }
+        for (step, now) in &steps {
+            // What the publisher did not bring about, for there is none or it failed.
+            if let Some(effect) = self.tree.settle(step.directory, &step.name, *now) {
+                by_notice::tell(&self.notifier, &effect);
+            }
+            if let Some(old) = step.replaces {
+                self.pollers.wake(old);
+            }
+        }
+        for (path, stat) in known {
+            self.tree.know(path, stat);
+        }
     }
-}
-
-/// The name means another inode, or none.
-fn entry(notifier: &Notifier, directory: Ino, name: &Name, old_known: bool) -> io::Result<()> {
-    if !old_known {
-        return Ok(());
-    }
-    notifier.inval_entry(INodeNo(directory.0), OsStr::new(name.as_str()))
-}
-
-/// Names came or went: attributes and cached pages of the directory. (inval_entry alone leaves the
-/// pages where the name is not in the dentry cache.)
-fn listing(notifier: &Notifier, directory: Ino) -> io::Result<()> {
-    notifier.inval_inode(INodeNo(directory.0), 0, 0)
-}
-
-/// Times moved. A negative offset means attributes only: no cached page is dropped.
-fn attributes(notifier: &Notifier, ino: Ino) -> io::Result<()> {
-    notifier.inval_inode(INodeNo(ino.0), -1, 0)
 }

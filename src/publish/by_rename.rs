@@ -1,0 +1,107 @@
+//! Publishing by the hand of the publisher, so that it looks like an atomic rename on any file
+//! system: inotify and all that is built on it see it.
+//!
+//! One change: the publisher looks the staged file up, so that the kernel knows its inode; its
+//! content is stored into the page cache; the publisher renames it onto its name, at which the
+//! tree changes; and looks at the name, so that the first reader asks nothing.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+
+use fuser::{INodeNo, Notifier};
+
+use crate::processes::{Done, SystemCall, ToPublisher};
+use crate::store::Writer;
+use crate::tree::{Call, Ino, Step};
+use crate::wire::Socket;
+
+/// Contents up to this many bytes are stored into the page cache before anybody asks. It is what
+/// the kernel reads ahead: such a file would cost its first reader one request, while storing costs
+/// every change a copy, read or not.
+const STORE_LIMIT: usize = 128 << 10;
+
+/// The publisher process.
+pub(super) struct Remote {
+    socket: Socket,
+    next: u64,
+}
+
+impl Remote {
+    pub(super) fn new(socket: Socket) -> Self {
+        Self { socket, next: 0 }
+    }
+
+    /// Has all of this done, in order; gives the error numbers, in order.
+    fn call_all(&mut self, calls: Vec<SystemCall>) -> io::Result<Vec<i32>> {
+        let first = self.next;
+        let n = calls.len() as u64;
+        for call in calls {
+            let id = self.next;
+            self.next += 1;
+            self.socket.send(&ToPublisher::Do { id, call }, &[])?;
+        }
+        (first..first + n)
+            .map(|id| match self.socket.receive::<Done>()? {
+                Some((done, _)) if done.id == id => Ok(done.errno),
+                Some(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "out of order")),
+                None => Err(io::ErrorKind::UnexpectedEof.into()),
+            })
+            .collect()
+    }
+}
+
+/// Publishes what it can. What is still staged afterwards was not brought about. An error means
+/// that the publisher is gone.
+pub(super) fn publish(
+    publisher: &mut Remote,
+    tree: &Writer,
+    notifier: &Notifier,
+    steps: &[Step],
+) -> io::Result<()> {
+    let mut knows = Vec::new();
+    let mut calls = Vec::new();
+    let mut paths = HashMap::new();
+    for step in steps {
+        let Some(directory) = paths
+            .entry(step.directory)
+            .or_insert_with(|| tree.path_of(step.directory))
+            .clone()
+        else {
+            continue;
+        };
+        let path: PathBuf = directory.join(step.name.as_str());
+        calls.push(match &step.call {
+            Call::Rename { staged } => {
+                knows.push(*staged);
+                SystemCall::Rename { staged: staged.0, to: path }
+            }
+            Call::Mkdir => SystemCall::Mkdir { path },
+            Call::Unlink => SystemCall::Unlink { path },
+            Call::Rmdir => SystemCall::Rmdir { path },
+        });
+    }
+    publisher.call_all(knows.iter().map(|ino| SystemCall::Know { staged: ino.0 }).collect())?;
+    for ino in knows {
+        store(tree, notifier, ino);
+    }
+    let shown: Vec<_> = calls.iter().map(|call| format!("{call:?}")).collect();
+    for (errno, call) in publisher.call_all(calls)?.into_iter().zip(shown) {
+        if errno != 0 {
+            let err = io::Error::from_raw_os_error(errno);
+            log::warn!("the publisher could not do {call}: {err}; the kernel is notified instead");
+        }
+    }
+    Ok(())
+}
+
+/// Fills the page cache of an inode that nobody can have open yet.
+fn store(tree: &Writer, notifier: &Notifier, ino: Ino) {
+    let Some(content) = tree.read(ino) else { return };
+    if content.is_empty() || content.len() > STORE_LIMIT {
+        return;
+    }
+    if let Err(err) = notifier.store(INodeNo(ino.0), 0, &content) {
+        log::debug!("the content of inode {} is not stored: {err}", ino.0);
+    }
+}
