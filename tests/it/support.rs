@@ -11,6 +11,7 @@ pub mod as_user;
 pub mod mount;
 pub mod process;
 pub mod proxy;
+pub mod shown;
 pub mod versions;
 pub mod wait;
 pub mod wire;
