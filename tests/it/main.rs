@@ -6,6 +6,7 @@
 #![allow(unreachable_pub)]
 
 mod config;
+mod files;
 mod harness;
 mod kernel;
 mod live;
