@@ -10,6 +10,7 @@ mod files;
 mod harness;
 mod kernel;
 mod live;
+mod outages;
 mod source;
 mod support;
 mod tree;
