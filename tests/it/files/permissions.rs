@@ -41,7 +41,7 @@ fn owner_group_and_mode_are_each_enforced() {
         nodes.names.owner = nobody
         nodes.names.group = www-data";
     let mount = Mount::start(&config(&sandbox.hosts(), nodes));
-    let expected: [(&str, (u32, u32, u32), [u32; 3]); 7] = [
+    let expected = [
         // the file, its uid, gid and mode, and for SOMEONE, OTHER and NOBODY: may they read it?
         ("default", (0, 0, 0o400), [0, 0, 0]),
         ("group", (0, SOMEONE, 0o440), [1, 0, 0]),
