@@ -6,10 +6,12 @@
 #![allow(unreachable_pub)]
 
 mod config;
+mod files;
 mod harness;
 mod kernel;
 mod live;
 mod mirror;
+mod outages;
 mod source;
 mod support;
 mod tree;

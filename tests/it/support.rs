@@ -11,6 +11,8 @@ pub mod as_user;
 pub mod mount;
 pub mod process;
 pub mod proxy;
+pub mod shown;
+pub mod versions;
 pub mod wait;
 pub mod wire;
 pub mod zookeeper;

@@ -204,7 +204,8 @@ impl Server {
             .unwrap();
         let mut command = process::bound_to_us("java", "KILL");
         command
-            .args(["-Xms24m", "-Xmx192m", "-XX:+UseSerialGC"])
+            // It keeps the last 500 transactions in memory, and some tests set a megabyte at a time.
+            .args(["-Xms24m", "-Xmx512m", "-XX:+UseSerialGC"])
             .args(["-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"])
             .args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"])
             // The host does not crash in these tests, and many of them set a lot.
