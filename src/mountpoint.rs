@@ -48,9 +48,12 @@ pub enum Error {
         "{0}: busy: files are open or it is somebody's directory; close them, or detach it: livedata-fuse umount --lazy {0}"
     )]
     Busy(PathBuf),
-    /// The kernel has no FUSE.
-    #[error("/dev/fuse: {0}; load the module first: modprobe fuse")]
-    Device(#[source] io::Error),
+    /// The kernel has no FUSE, or we may not have it.
+    #[error("/dev/fuse: {source}; {}", device_advice(source))]
+    Device {
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The kernel, or fusermount3, refused.
     #[error("{path}: {what}: {reason}")]
     Refused {
@@ -77,7 +80,10 @@ pub enum Health {
 /// Finds the directory and makes sure that something can be mounted there: dead and hung mounts of
 /// ours are cleared away. Gives back the path without symbolic links.
 pub fn prepare(path: &Path) -> Result<PathBuf, Error> {
-    let path = resolve(path).map_err(|err| refused(path, "cannot be resolved", &err))?;
+    let path = resolve(path).map_err(|err| match err.kind() {
+        io::ErrorKind::NotFound => Error::Missing(path.into()),
+        _ => refused(path, "cannot be resolved", &err),
+    })?;
     while table::is_ours(&path) {
         match health(&path) {
             Health::Alive => return Err(Error::AlreadyMounted(path)),
@@ -106,7 +112,7 @@ pub fn prepare(path: &Path) -> Result<PathBuf, Error> {
 /// be answered.
 pub fn mount(path: &Path, source: &str, options: &Options) -> Result<OwnedFd, Error> {
     let device = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|err| Error::Device(err.into()))?;
+        .map_err(|err| Error::Device { source: err.into() })?;
     let allow_other = options.allow_other.unwrap_or(getuid().is_root());
     let data = format!(
         "fd={},rootmode=40000,user_id={},group_id={},default_permissions{}",
@@ -127,9 +133,9 @@ pub fn mount(path: &Path, source: &str, options: &Options) -> Result<OwnedFd, Er
             drop(device);
             fusermount::mount(path, source, options, allow_other)
         }
-        Err(rustix::io::Errno::NODEV) => {
-            Err(Error::Device(io::Error::from_raw_os_error(libc::ENODEV)))
-        }
+        Err(rustix::io::Errno::NODEV) => Err(Error::Device {
+            source: io::Error::from_raw_os_error(libc::ENODEV),
+        }),
         Err(err) => Err(refused(path, "cannot be mounted", &err.into())),
     }
 }
@@ -261,6 +267,15 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
         }
     }
     path.canonicalize()
+}
+
+fn device_advice(err: &io::Error) -> &'static str {
+    match err.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "it should have mode 0666, and a container needs --device /dev/fuse"
+        }
+        _ => "load the module first: modprobe fuse; a container needs --device /dev/fuse",
+    }
 }
 
 fn refused(path: &Path, what: &'static str, reason: &io::Error) -> Error {

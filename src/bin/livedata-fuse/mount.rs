@@ -14,7 +14,14 @@ use log::LevelFilter;
 use crate::background::{self, Reporter};
 use crate::cli::Mount;
 
-pub(crate) fn run(arguments: Mount) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(mut arguments: Mount) -> anyhow::Result<ExitCode> {
+    let started_in = std::env::current_dir().unwrap_or_else(|_| "/".into());
+    if arguments.in_background {
+        background::close_inherited();
+        // Our directory will be another.
+        arguments.config = started_in.join(arguments.config);
+        arguments.mountpoint = started_in.join(arguments.mountpoint);
+    }
     let logging = logging::start(LevelFilter::Info);
     let config = Config::load(&arguments.config, Some(&arguments.mountpoint))?;
     let mut options = Options::default();
@@ -47,6 +54,7 @@ pub(crate) fn run(arguments: Mount) -> anyhow::Result<ExitCode> {
         mountpoint: arguments.mountpoint,
         options,
         wait: arguments.wait,
+        started_in,
     };
     daemon::run(job, |report| match report {
         Report::Loading(progress) => audience.loading(progress),
