@@ -49,10 +49,10 @@ pub enum Error {
     )]
     Busy(PathBuf),
     /// The kernel has no FUSE, or we may not have it.
-    #[error("/dev/fuse: {source}; {}", device_advice(source))]
+    #[error("/dev/fuse: {reason}; {}", device_advice(reason))]
     Device {
         /// What the kernel said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The kernel, or fusermount3, refused.
     #[error("{path}: {what}: {reason}")]
@@ -88,7 +88,12 @@ pub fn prepare(path: &Path) -> Result<PathBuf, Error> {
         match health(&path) {
             Health::Alive => return Err(Error::AlreadyMounted(path)),
             health @ (Health::Dead | Health::Hung) => {
-                log::warn!("{}: clearing away a {health:?} mount", path.display());
+                let how = if health == Health::Dead {
+                    "dead"
+                } else {
+                    "hung"
+                };
+                log::warn!("{}: clearing away a {how} mount", path.display());
                 clear(&path)?;
             }
         }
@@ -111,9 +116,10 @@ pub fn prepare(path: &Path) -> Result<PathBuf, Error> {
 /// Mounts at a prepared directory; gives back the connection to the kernel, on which INIT waits to
 /// be answered.
 pub fn mount(path: &Path, source: &str, options: &Options) -> Result<OwnedFd, Error> {
-    let device = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|err| Error::Device { source: err.into() })?;
     let allow_other = options.allow_other.unwrap_or(getuid().is_root());
+    let source = options.fsname.as_deref().unwrap_or(source);
+    let device = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|err| Error::Device { reason: err.into() })?;
     let data = format!(
         "fd={},rootmode=40000,user_id={},group_id={},default_permissions{}",
         device.as_raw_fd(),
@@ -126,7 +132,6 @@ pub fn mount(path: &Path, source: &str, options: &Options) -> Result<OwnedFd, Er
     if options.noexec {
         flags |= MountFlags::NOEXEC;
     }
-    let source = options.fsname.as_deref().unwrap_or(source);
     match rustix::mount::mount(source, path, FILE_SYSTEM, flags, data.as_c_str()) {
         Ok(()) => Ok(device),
         Err(rustix::io::Errno::PERM) => {
@@ -134,7 +139,7 @@ pub fn mount(path: &Path, source: &str, options: &Options) -> Result<OwnedFd, Er
             fusermount::mount(path, source, options, allow_other)
         }
         Err(rustix::io::Errno::NODEV) => Err(Error::Device {
-            source: io::Error::from_raw_os_error(libc::ENODEV),
+            reason: io::Error::from_raw_os_error(libc::ENODEV),
         }),
         Err(err) => Err(refused(path, "cannot be mounted", &err.into())),
     }
@@ -272,7 +277,7 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
 fn device_advice(err: &io::Error) -> &'static str {
     match err.kind() {
         io::ErrorKind::PermissionDenied => {
-            "it should have mode 0666, and a container needs --device /dev/fuse"
+            "others need mode 0666, a container needs --device /dev/fuse"
         }
         _ => "load the module first: modprobe fuse; a container needs --device /dev/fuse",
     }
