@@ -229,8 +229,9 @@ fn health(path: &Path) -> Health {
             Ok(Some(_)) => return Health::Dead,
             Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
             Ok(None) | Err(_) => {
-                // It goes once the connection is aborted; it is not waited for before that.
+                // It goes once the connection is aborted, so nobody waits for it before that.
                 drop(asked.kill());
+                std::thread::spawn(move || asked.wait());
                 return Health::Hung;
             }
         }

@@ -74,6 +74,11 @@ impl Hung {
     fn new(place: &Place) -> Self {
         let daemon = place.mounted();
         kill_process(daemon, Signal::STOP).unwrap();
+        wait_until(SOON, "all its threads are stopped", || {
+            let tasks = fs::read_dir(format!("/proc/{}/task", daemon.as_raw_nonzero())).unwrap();
+            let mut stats = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("stat")));
+            stats.all(|stat| stat.is_ok_and(|stat| stat.contains(") T ")))
+        });
         let reader = Command::new("stat")
             .arg(place.root().join("never-asked-for"))
             .stdout(Stdio::null())
