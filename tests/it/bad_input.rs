@@ -117,7 +117,7 @@ fn a_configuration_that_is_no_ini() {
 #[test]
 fn zookeeper_refuses() {
     let address = free_address();
-    let lines = not_reached(&config(&address.to_string(), ""), "500ms");
+    let lines = not_reached(&config(&address.to_string(), ""), "3s");
     let why = format!("{address}: Connection refused");
     assert!(lines.iter().all(|line| line.contains(&why)), "{lines:?}");
 }
@@ -137,7 +137,7 @@ fn zookeeper_has_no_such_name() {
 fn zookeeper_is_silent() {
     let (_listener, hosts) = silent_server();
     let config = config(&hosts, "zookeeper.timeout = 500 milliseconds\n");
-    let lines = not_reached(&config, "1500ms");
+    let lines = not_reached(&config, "4s");
     let why = format!("{hosts}: accepts connections, but does not serve ZooKeeper");
     assert!(lines.iter().all(|line| line.contains(&why)), "{lines:?}");
 }
@@ -154,7 +154,7 @@ fn zookeeper_is_something_else() {
                 .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
         }
     });
-    let lines = not_reached(&config(&address.to_string(), ""), "1500ms");
+    let lines = not_reached(&config(&address.to_string(), ""), "4s");
     assert!(
         lines
             .iter()
@@ -178,7 +178,7 @@ fn secrets_that_cannot_be_had_are_said() {
         if let Some(content) = content {
             fs::write(place.path("secrets.json"), content).unwrap();
         }
-        let ran = place.mount(&["--wait", "500ms"]);
+        let ran = place.mount(&["--wait", "3s"]);
         assert_eq!(ran.code, Some(0), "{ran:?}");
         let lines: Vec<_> = ran.stderr.lines().collect();
         assert_eq!(lines.len(), 2, "{ran:?}");

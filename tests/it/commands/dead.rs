@@ -97,7 +97,7 @@ impl Hung {
     fn end(mut self, place: &Place) {
         let status = process::wait(&mut self.reader, SOON).expect("the reader ends");
         assert_eq!(status.code(), Some(1));
-        assert!(waiting(place).is_empty(), "{:?}", waiting(place));
+        wait_until(SOON, "nothing is in D state", || waiting(place).is_empty());
         kill_process(self.daemon, Signal::CONT).unwrap();
         wait_until(SOON, "the daemon ends", || {
             !place.processes().contains(&self.daemon)

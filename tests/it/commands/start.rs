@@ -221,11 +221,11 @@ fn without_a_required_node_nothing_is_mounted() {
     place.configure(&config(&sandbox.hosts(), required));
     let what = "livedata-fuse: required nodes are missing, so nothing is mounted: \
                 b (/b: the znode does not exist)\n";
-    let ran = place.mount(&["--wait", "300ms"]);
+    let ran = place.mount(&["--wait", "3s"]);
     ran.failed(1, what);
     place.assert_gone();
     // In the foreground the log is on stderr, too.
-    let ran = place.mount(&["-f", "--wait", "300ms"]);
+    let ran = place.mount(&["-f", "--wait", "3s"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran:?}");
     assert!(ran.stderr.ends_with(what), "{ran:?}");
     place.assert_gone();
