@@ -5,6 +5,8 @@
 // One binary has no outside.
 #![allow(unreachable_pub)]
 
+mod bad_input;
+mod commands;
 mod config;
 mod files;
 mod harness;

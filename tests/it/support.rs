@@ -9,6 +9,7 @@
 pub mod admin;
 pub mod as_user;
 pub mod mount;
+pub mod place;
 pub mod process;
 pub mod proxy;
 pub mod shown;
