@@ -210,7 +210,7 @@ run cat mnt/flags.json
 [ -z "$once" ] || exit 0
 heading "Go on in another terminal"
 cat <<EOF
-  cd ${demo@Q} && PATH=${root@Q}/target/debug:\$PATH
+  cd $(printf %q "$demo") && PATH=$(printf %q "$root/target/debug"):\$PATH
   nano flags.json && livedata-writer config.ini flags.json /app/flags
   watch -n 0.2 cat mnt/flags.json
 
