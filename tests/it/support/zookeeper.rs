@@ -75,7 +75,7 @@ pub fn shared_server() -> &'static Server {
         let dir = parent.join(format!("zookeeper-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir(&dir).unwrap();
-        Server::start_in(dir, None)
+        Server::start_in(dir)
     })
 }
 
@@ -118,12 +118,19 @@ impl Sandbox {
 impl Server {
     /// Starts a stand-alone server and waits until it serves.
     pub fn start() -> Self {
-        let temp = tempfile::tempdir().unwrap();
-        Self::start_in(temp.path().to_owned(), Some(temp))
+        Self::start_with("")
     }
 
-    fn start_in(dir: PathBuf, temp: Option<TempDir>) -> Self {
-        let mut server = Self::new(dir, temp, "");
+    /// [`Server::start`] with more lines in its configuration.
+    pub fn start_with(more: &str) -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let mut server = Self::new(temp.path().to_owned(), Some(temp), more);
+        server.restart();
+        server
+    }
+
+    fn start_in(dir: PathBuf) -> Self {
+        let mut server = Self::new(dir, None, "");
         server.restart();
         server
     }
