@@ -22,7 +22,7 @@ lint:
 
 # A private ZooKeeper, three files, one change. ARGS=--once ends by itself.
 demo:
-	tests/demo.sh $(ARGS)
+	@tests/demo.sh $(ARGS)
 
 clean:
 	$(CARGO) clean

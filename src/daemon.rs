@@ -38,6 +38,9 @@ pub use files::Progress;
 /// How often progress is told while the mount is not ready.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
+/// How many missing nodes are named one by one.
+const MAX_NAMED: usize = 20;
+
 /// What to mount where.
 #[derive(Debug)]
 pub struct Job {
@@ -49,6 +52,8 @@ pub struct Job {
     pub options: Options,
     /// How long the first load may take before the mount counts as ready without it.
     pub wait: Duration,
+    /// The directory that a relative `secrets.path` is taken from.
+    pub started_in: PathBuf,
 }
 
 /// What the daemon reports to whoever started it.
@@ -151,7 +156,9 @@ pub fn run(
         mountpoint,
         options,
         wait,
+        started_in,
     } = job;
+    config.secrets.path = started_in.join(config.secrets.path);
     let path = mountpoint::prepare(&mountpoint)?;
     let (tell, events) = mpsc::channel();
     // Signals first: one that comes now must not leave a mount behind.
@@ -186,30 +193,32 @@ pub fn run(
             let desk = desk.lock();
             (desk.files.progress(), desk.files.missing(false))
         };
-        for node in &missing {
+        for node in first(&missing) {
             log::warn!("no file yet: {node}");
         }
-        log::info!(
-            "{}: {} files of {} nodes, ready",
-            path.display(),
-            progress.n_files,
-            progress.n_nodes
-        );
         loading.store(false, Ordering::Relaxed);
         notify_systemd(&[NotifyState::Ready, NotifyState::Status(&status(progress))]);
-        let _ = report(Report::Ready {
+        let told = report(Report::Ready {
             mountpoint: &path,
             progress,
             missing,
         });
-        ended = serve(
-            &events,
-            &desk,
-            &commands,
-            &mut config,
-            &mountpoint,
-            &mut report,
-        );
+        ended = match told {
+            Ok(()) => {
+                // Now the log is where it stays.
+                let (path, status) = (path.display(), status(progress));
+                log::info!("{path}: {status}, ready");
+                serve(
+                    &events,
+                    &desk,
+                    &commands,
+                    &mut config,
+                    (&mountpoint, &started_in),
+                    &mut report,
+                )
+            }
+            Err(Abandoned) => Err(Error::Stopped),
+        };
     }
 
     notify_systemd(&[NotifyState::Stopping]);
@@ -261,7 +270,8 @@ fn wait_until_ready(
         let progress = desk.lock().files.progress();
         if now >= deadline {
             if progress.n_required_missing > 0 {
-                return Err(Error::RequiredMissing(desk.lock().files.missing(true)));
+                let missing = desk.lock().files.missing(true);
+                return Err(Error::RequiredMissing(first(&missing).collect()));
             }
             return Ok(None);
         }
@@ -274,7 +284,7 @@ fn wait_until_ready(
         match events.recv_timeout(deadline.min(next_report) - now) {
             Ok(Event::Complete) | Err(RecvTimeoutError::Timeout) => {}
             Ok(Event::Signal(SIGHUP)) => log::info!("not ready yet, so nothing is reloaded"),
-            Ok(Event::Signal(_)) => return Err(Error::Stopped),
+            Ok(Event::Signal(_)) => return Ok(Some(End::Told)),
             Ok(Event::Unmounted(Ok(()))) => return Ok(Some(End::Unmounted)),
             Ok(Event::Unmounted(Err(err))) => return Err(Error::Serving(err)),
             Ok(Event::MirrorEnded) | Err(RecvTimeoutError::Disconnected) => {
@@ -289,7 +299,7 @@ fn serve(
     desk: &Mutex<Desk>,
     commands: &UnboundedSender<Command<ZooKeeper>>,
     config: &mut Config,
-    mountpoint: &Path,
+    (mountpoint, started_in): (&Path, &Path),
     report: &mut impl FnMut(Report<'_>) -> Result<(), Abandoned>,
 ) -> Result<Option<End>, Error> {
     // systemd wants a sign of life twice as often as its limit.
@@ -309,7 +319,7 @@ fn serve(
         match event {
             Some(Event::Complete) => {}
             Some(Event::Signal(SIGHUP)) => {
-                reload(config, mountpoint, desk, commands);
+                reload(config, (mountpoint, started_in), desk, commands);
                 let _ = report(Report::Reloaded(config));
             }
             Some(Event::Signal(_)) => return Ok(Some(End::Told)),
@@ -323,17 +333,18 @@ fn serve(
 /// Reads the configuration again. One that is wrong changes nothing.
 fn reload(
     config: &mut Config,
-    mountpoint: &Path,
+    (mountpoint, started_in): (&Path, &Path),
     desk: &Mutex<Desk>,
     commands: &UnboundedSender<Command<ZooKeeper>>,
 ) {
-    let new = match Config::load(&config.file, Some(mountpoint)) {
+    let mut new = match Config::load(&config.file, Some(mountpoint)) {
         Ok(new) => new,
         Err(err) => {
             log::error!("not reloaded, the configuration of before stays: {err:#}");
             return;
         }
     };
+    new.secrets.path = started_in.join(new.secrets.path);
     for problem in &new.problems {
         log::warn!("{problem}");
     }
@@ -507,6 +518,13 @@ fn mounter() -> Ownership {
         gid,
         mode: 0o555,
     }
+}
+
+/// What a list for people holds: the beginning of a long one, and how it goes on.
+fn first(missing: &[String]) -> impl Iterator<Item = String> {
+    let (shown, rest) = missing.split_at(missing.len().min(MAX_NAMED));
+    let more = (!rest.is_empty()).then(|| format!("and {} more", rest.len()));
+    shown.iter().cloned().chain(more)
 }
 
 fn status(progress: Progress) -> String {

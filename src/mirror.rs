@@ -10,6 +10,7 @@
 //!   a stat-sized request; content comes only where it differs.
 //! - A session lost before its timeout has passed is part of the outage: pauses go on growing, and
 //!   each reason is said once.
+//! - A slow audit compares every znode by a stat-sized request, for what a lost watch hid.
 //! - A heartbeat confirms the znodes whose watch is armed and which are not dirty, once the server
 //!   has answered a `sync`: watches fire before the replies to later requests.
 //!
@@ -132,6 +133,11 @@ pub enum Command<S> {
     Heartbeat(Duration),
 }
 
+/// The longest that the audit takes to come round to every znode. Where heartbeats are frequent it
+/// takes two intervals of theirs, so that they do not vouch for long for what a lost watch hid. A
+/// new session, which has just looked at everything, is left alone for a tenth of that.
+const LONGEST_SWEEP: Duration = Duration::from_secs(600);
+
 /// Names a znode while it is watched; not used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Id(u64);
@@ -161,10 +167,19 @@ enum State {
     Clean,
 }
 
-type Looks<W> =
-    FuturesUnordered<Pin<Box<dyn Future<Output = (Id, Instant, Option<Finding<W>>)> + Send>>>;
+type Looks<W> = FuturesUnordered<Look<W>>;
+/// None where the requests stay unanswered.
+type Look<W> = Pin<Box<dyn Future<Output = (Id, Begun, Option<Finding<W>>)> + Send>>;
 /// Whose watch fired; none where it was left.
 type Watches = FuturesUnordered<Pin<Box<dyn Future<Output = Option<Id>> + Send>>>;
+
+/// How a look began.
+#[derive(Debug, Clone, Copy)]
+struct Begun {
+    at: Instant,
+    occasion: Occasion,
+    known: Known,
+}
 
 /// Leaves a watch when dropped.
 struct Armed(AbortHandle);
@@ -373,6 +388,30 @@ struct Serving<'a, S: Source, F> {
     /// The znodes that this session has not looked at yet.
     unseen: HashSet<Id>,
     heartbeat: Heartbeat,
+    audit: Audit,
+}
+
+/// The sweep that finds what a watch did not tell.
+struct Audit {
+    due: Instant,
+    /// The znodes that this sweep has not come to.
+    left: VecDeque<Id>,
+}
+
+impl Audit {
+    fn sweep(heartbeat_interval: Duration) -> Duration {
+        heartbeat_interval
+            .saturating_mul(2)
+            .clamp(SHORTEST_INTERVAL, LONGEST_SWEEP)
+    }
+
+    /// When the next step is due, and how many of `n` znodes it takes.
+    fn pace(sweep: Duration, n: usize) -> (Duration, usize) {
+        let step = sweep.div_f64(n.max(1) as f64).max(SHORTEST_INTERVAL);
+        let jitter = 0.5 + 0.5 * fastrand::f64();
+        let n_steps = sweep.div_duration_f64(step);
+        (step.mul_f64(jitter), (n as f64 / n_steps).ceil() as usize)
+    }
 }
 
 struct Heartbeat {
@@ -422,6 +461,10 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
             watches: FuturesUnordered::new(),
             retries: BTreeSet::new(),
             heartbeat: Heartbeat::new(mirror.heartbeat_interval),
+            audit: Audit {
+                due: Instant::now() + Audit::sweep(mirror.heartbeat_interval) / 10,
+                left: VecDeque::new(),
+            },
             session,
             mirror,
         }
@@ -475,6 +518,7 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
                 },
                 () = tokio::time::sleep_until(self.heartbeat.due) => self.beat(),
                 () = sleep_until(retry) => self.retry(),
+                () = tokio::time::sleep_until(self.audit.due) => self.audit(),
             }
         }
     }
@@ -509,14 +553,7 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
                 continue;
             };
             node.state = State::Looking(false);
-            let session = Arc::clone(&self.session);
-            let (path, known) = (node.path.clone(), node.known);
-            let (doubted, begun) = (node.unreadable.is_some(), Instant::now());
-            self.looks.push(Box::pin(async move {
-                let look = look::look(&*session, &path, known, occasion, doubted);
-                let finding = tokio::time::timeout(PATIENCE, look).await.ok();
-                (id, begun, finding)
-            }));
+            self.looks.push(begin(&self.session, id, node, occasion));
         }
     }
 
@@ -545,14 +582,23 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
     }
 
     /// A look came to an end.
-    fn found(&mut self, id: Id, begun: Instant, finding: Finding<<S::Session as Session>::Watch>) {
+    fn found(&mut self, id: Id, begun: Begun, finding: Finding<<S::Session as Session>::Watch>) {
         self.unseen.remove(&id);
         let most = longest_retry(self.retries.len());
         let Some(node) = self.mirror.nodes.get_mut(&id) else {
             return;
         };
+        let as_before = node.state == State::Clean && node.known == begun.known;
+        if begun.occasion == Occasion::Audit && !as_before {
+            // A watch was quicker.
+            return;
+        }
         let again = node.state == State::Looking(true);
         let path = node.path.clone();
+        let differs = matches!(finding, Finding::New { .. } | Finding::Absent { .. });
+        if differs && begun.occasion == Occasion::Audit {
+            log::warn!("{path}: changed, and no watch told; the audit found it");
+        }
         let (watch, trouble) = match finding {
             Finding::Same { watch } => {
                 // It stays as told where nothing proves that it is current.
@@ -560,7 +606,7 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
                     node.unreadable = None;
                     (self.mirror.tell)(Update::Confirmed {
                         paths: vec![path],
-                        age: begun.elapsed(),
+                        age: begun.at.elapsed(),
                     });
                 }
                 (Some(watch), None)
@@ -611,6 +657,32 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
         }
         if again {
             self.enqueue(id);
+        }
+    }
+
+    /// Looks at the next few znodes that ought to be as told.
+    ///
+    /// A watch may be lost without a word: a server with the fix of ZOOKEEPER-4799 uses it up
+    /// silently when we may not read the znode at the moment of the event.
+    fn audit(&mut self) {
+        let nodes = &mut self.mirror.nodes;
+        let sweep = Audit::sweep(self.mirror.heartbeat_interval);
+        let (step, n) = Audit::pace(sweep, nodes.len());
+        self.audit.due = Instant::now() + step;
+        if self.audit.left.is_empty() {
+            self.audit.left.extend(nodes.keys());
+        }
+        for _ in 0..n {
+            let Some(id) = self.audit.left.pop_front() else {
+                return;
+            };
+            // It stays clean meanwhile, for it very probably is.
+            if let Some(node) = nodes.get(&id).filter(|node| node.state == State::Clean)
+                && self.looks.len() < MAX_LOOKS
+            {
+                self.looks
+                    .push(begin(&self.session, id, node, Occasion::Audit));
+            }
         }
     }
 
@@ -677,6 +749,27 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
 fn longest_retry(n_retries: usize) -> Duration {
     let n_retries = u32::try_from(n_retries).unwrap_or(u32::MAX);
     (n_retries * Duration::from_millis(5)).clamp(Duration::from_secs(10), Duration::from_secs(600))
+}
+
+/// Begins a look at a znode.
+fn begin<S: Session>(session: &Arc<S>, id: Id, node: &Node, occasion: Occasion) -> Look<S::Watch> {
+    let session = Arc::clone(session);
+    let (path, known) = (node.path.clone(), node.known);
+    let doubted = node.unreadable.is_some();
+    let at = Instant::now();
+    Box::pin(async move {
+        let look = look::look(&*session, &path, known, occasion, doubted);
+        let finding = tokio::time::timeout(PATIENCE, look).await.ok();
+        (
+            id,
+            Begun {
+                at,
+                occasion,
+                known,
+            },
+            finding,
+        )
+    })
 }
 
 /// For ever, where there is no time.

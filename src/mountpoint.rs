@@ -49,9 +49,12 @@ pub enum Error {
         "{0}: busy: files are open or it is somebody's directory; close them, or detach it: livedata-fuse umount --lazy {0}"
     )]
     Busy(PathBuf),
-    /// The kernel has no FUSE.
-    #[error("/dev/fuse: {0}; load the module first: modprobe fuse")]
-    Device(#[source] io::Error),
+    /// The kernel has no FUSE, or we may not have it.
+    #[error("/dev/fuse: {reason}; {}", device_advice(reason))]
+    Device {
+        /// What the kernel said.
+        reason: io::Error,
+    },
     /// The kernel, or fusermount3, refused.
     #[error("{path}: {what}: {reason}")]
     Refused {
@@ -78,12 +81,20 @@ pub enum Health {
 /// Finds the directory and makes sure that something can be mounted there: dead and hung mounts of
 /// ours are cleared away. Gives back the path without symbolic links.
 pub fn prepare(path: &Path) -> Result<PathBuf, Error> {
-    let path = resolve(path).map_err(|err| refused(path, "cannot be resolved", &err))?;
+    let path = resolve(path).map_err(|err| match err.kind() {
+        io::ErrorKind::NotFound => Error::Missing(path.into()),
+        _ => refused(path, "cannot be resolved", &err),
+    })?;
     while table::is_ours(&path) {
         match health(&path) {
             Health::Alive => return Err(Error::AlreadyMounted(path)),
             health @ (Health::Dead | Health::Hung) => {
-                log::warn!("{}: clearing away a {health:?} mount", path.display());
+                let how = if health == Health::Dead {
+                    "dead"
+                } else {
+                    "hung"
+                };
+                log::warn!("{}: clearing away a {how} mount", path.display());
                 clear(&path)?;
             }
         }
@@ -106,9 +117,10 @@ pub fn prepare(path: &Path) -> Result<PathBuf, Error> {
 /// Mounts at a prepared directory; gives back the connection to the kernel, on which INIT waits to
 /// be answered.
 pub fn mount(path: &Path, source: &str, options: &Options) -> Result<OwnedFd, Error> {
-    let device = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|err| Error::Device(err.into()))?;
     let allow_other = options.allow_other.unwrap_or(getuid().is_root());
+    let source = options.fsname.as_deref().unwrap_or(source);
+    let device = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|err| Error::Device { reason: err.into() })?;
     let data = format!(
         "fd={},rootmode=40000,user_id={},group_id={},default_permissions{}",
         device.as_raw_fd(),
@@ -121,16 +133,15 @@ pub fn mount(path: &Path, source: &str, options: &Options) -> Result<OwnedFd, Er
     if options.noexec {
         flags |= MountFlags::NOEXEC;
     }
-    let source = options.fsname.as_deref().unwrap_or(source);
     match rustix::mount::mount(source, path, FILE_SYSTEM, flags, data.as_c_str()) {
         Ok(()) => Ok(device),
         Err(rustix::io::Errno::PERM) => {
             drop(device);
             fusermount::mount(path, source, options, allow_other)
         }
-        Err(rustix::io::Errno::NODEV) => {
-            Err(Error::Device(io::Error::from_raw_os_error(libc::ENODEV)))
-        }
+        Err(rustix::io::Errno::NODEV) => Err(Error::Device {
+            reason: io::Error::from_raw_os_error(libc::ENODEV),
+        }),
         Err(err) => Err(refused(path, "cannot be mounted", &err.into())),
     }
 }
@@ -219,8 +230,9 @@ fn health(path: &Path) -> Health {
             Ok(Some(_)) => return Health::Dead,
             Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
             Ok(None) | Err(_) => {
-                // It goes once the connection is aborted; it is not waited for before that.
+                // It goes once the connection is aborted, so nobody waits for it before that.
                 drop(asked.kill());
+                std::thread::spawn(move || asked.wait());
                 return Health::Hung;
             }
         }
@@ -262,6 +274,15 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
         }
     }
     path.canonicalize()
+}
+
+fn device_advice(err: &io::Error) -> &'static str {
+    match err.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "others need mode 0666, a container needs --device /dev/fuse"
+        }
+        _ => "load the module first: modprobe fuse; a container needs --device /dev/fuse",
+    }
 }
 
 fn refused(path: &Path, what: &'static str, reason: &io::Error) -> Error {

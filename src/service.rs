@@ -13,7 +13,8 @@ pub fn zookeeper(config: &Config) -> ZooKeeper {
         config.zookeeper.timeout,
         Box::new(move || match names.is_empty() {
             true => Ok(Vec::new()),
-            false => config::secrets::read(&secrets, &names).map_err(|err| err.to_string()),
+            false => config::secrets::read(&secrets, &names)
+                .map_err(|err| format!("{:#}", anyhow::Error::new(err))),
         }),
     )
 }

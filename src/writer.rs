@@ -171,7 +171,7 @@ pub async fn run<S: Source>(
         Ok(stat) => stat,
         Err(source::Error::ConnectionLost) => {
             drop(session);
-            log::warn!("the connection broke while the data was written; looking what came of it");
+            output.say("The connection broke. Looking what became of the write...");
             after_loss(zookeeper, job, &found).await?
         }
         Err(err) => return Err(failure(err, "write", job)),

@@ -4,7 +4,7 @@
 #   tests/demo.sh          stays mounted until Ctrl-C
 #   tests/demo.sh --once   ends by itself
 #
-# Everything is under target/demo and gone afterwards.
+# Everything is under target/demo (target/demo-2 beside another demo) and gone afterwards.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,63 +15,104 @@ case "${1-}" in
     *) echo "usage: $0 [--once]" >&2; exit 2 ;;
 esac
 
-if [ "$(id -u)" != 0 ]; then
-    # Who mounts must own /dev/fuse or go through fusermount3; both work, if the device is there.
-    [ -w /dev/fuse ] || { echo "demo: /dev/fuse is not writable; try: sudo make demo" >&2; exit 1; }
+fail() { echo "demo: $*" >&2; exit 1; }
+
+# Who is not root mounts through fusermount3, for which the device must be open to all.
+[ -e /dev/fuse ] || fail "there is no /dev/fuse; try: sudo modprobe fuse"
+[ -r /dev/fuse ] && [ -w /dev/fuse ] || fail "/dev/fuse is not for this user; try: sudo make demo"
+
+# With sudo, what is built belongs to who asked for it and comes from that user's toolchain.
+user=
+if [ "$(id -u)" = 0 ] && [ "${SUDO_USER:-root}" != root ]; then
+    user=$SUDO_USER
+    HOME=$(getent passwd "$user" | cut -d: -f6)
+    export HOME
 fi
+export PATH=$PATH:${HOME:-/root}/.cargo/bin
+as_user() {
+    if [ -n "$user" ]; then runuser -u "$user" -- "$@"; else "$@"; fi
+}
 
-PATH=$PATH:${HOME:-/root}/.cargo/bin
-demo=$PWD/target/demo
-mnt=$demo/mnt
-server=
-
-heading() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
-[ -t 1 ] || heading() { printf '\n== %s\n' "$*"; }
+if [ -t 1 ]; then
+    heading() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+else
+    heading() { printf '\n== %s\n' "$*"; }
+fi
 
 # Runs a command and shows it as one would type it.
 run() { echo "\$ $*"; "$@"; }
 
-is_mounted() { grep -qF " $mnt " /proc/self/mountinfo; }
+# --- from here on something may have to be cleaned up -------------------------------------------
+
+root=$PWD
+demo=
+mnt=
+server=
+
+is_mounted() { grep -qF " ${mnt// /\\040} " /proc/self/mountinfo; }
+
+unmount() {
+    timeout 10 livedata-fuse umount "$mnt" 2>/dev/null \
+        || timeout 10 livedata-fuse umount --lazy "$mnt" 2>/dev/null \
+        || umount -l "$mnt" 2>/dev/null || fusermount3 -uz "$mnt" || true
+}
 
 clean_up() {
     status=$?
     trap - EXIT
     trap '' INT TERM HUP
-    if is_mounted; then
-        timeout 10 livedata-fuse umount "$mnt" 2>/dev/null \
-            || timeout 10 livedata-fuse umount --lazy "$mnt" 2>/dev/null \
-            || umount -l "$mnt" 2>/dev/null || fusermount3 -uz "$mnt" || true
-    fi
+    [ -n "$demo" ] || exit "$status"
+    if is_mounted; then unmount; fi
     if [ -n "$server" ]; then
         kill "$server" 2>/dev/null || true
         for _ in {1..50}; do kill -0 "$server" 2>/dev/null || break; sleep 0.1; done
         kill -KILL "$server" 2>/dev/null || true
         wait "$server" 2>/dev/null || true
     fi
-    if [ "$status" != 0 ] && [ "$status" != 130 ] && [ -s "$demo/zookeeper.log" ]; then
-        echo "demo: failed; the end of ZooKeeper's log:" >&2
-        tail -n 5 "$demo/zookeeper.log" >&2
+    if [ "$status" = 1 ]; then
+        for log in zookeeper.log zkcli.log livedata.log; do
+            [ -s "$demo/$log" ] || continue
+            echo "demo: the end of $log:" >&2
+            tail -n 5 "$demo/$log" >&2
+        done
     fi
     # What is mounted must not be deleted through.
     is_mounted || rm -rf "$demo"
     exit "$status"
 }
 
+# Takes a directory that no living demo has, by a lock that ends with this script (its children do
+# not get it), however that ends.
+take_directory() {
+    local n
+    for n in "" -2 -3 -4 -5 -6 -7 -8; do
+        mkdir -p "$PWD/target/demo$n"
+        exec 9<"$PWD/target/demo$n"
+        if flock -n 9 && [ /dev/fd/9 -ef "$PWD/target/demo$n" ]; then
+            demo=$PWD/target/demo$n
+            mnt=$demo/mnt
+            return
+        fi
+    done
+    fail "eight demos are running; end one of them first"
+}
+
 tests/setup.sh --demo
-echo "Building ..."
+[ ! -t 1 ] || printf 'Building, which takes some minutes the first time ...'
 # The debug build is there in a third of the time, and fast enough to look at.
-cargo build --locked --quiet --bins
+as_user cargo build --locked --quiet --bins
+[ ! -t 1 ] || printf '\r\033[K'
 PATH=$PWD/target/debug:$PATH
 
-if is_mounted; then
-    echo "demo: $mnt is mounted already; is another demo running?" >&2
-    exit 1
-fi
-rm -rf "$demo"
-mkdir -p "$demo/data" "$mnt"
 trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
+take_directory
+# One that was killed may have left its mount.
+if is_mounted; then unmount; fi
+if is_mounted; then fail "$mnt is still mounted by an earlier demo"; fi
+rm -rf "${demo:?}"/*
+mkdir -p "$demo/data" "$mnt"
 
 # Outside of the range that outgoing connections take their ports from.
 in_use() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
@@ -91,7 +132,7 @@ EOF
 # Gone with this script even if that is killed; and deaf to the Ctrl-C, for the mount goes first.
 setsid setpriv --pdeathsig KILL java "${java_options[@]}" \
     org.apache.zookeeper.server.quorum.QuorumPeerMain "$demo/zoo.cfg" \
-    >"$demo/zookeeper.log" 2>&1 </dev/null &
+    >"$demo/zookeeper.log" 2>&1 </dev/null 9<&- &
 server=$!
 
 # A server that has only begun to listen may leave the question without an end.
@@ -101,28 +142,25 @@ serves() {
 }
 for n in {1..300}; do
     serves && break
-    kill -0 "$server" 2>/dev/null || { echo "demo: ZooKeeper did not start" >&2; exit 1; }
-    [ "$n" != 300 ] || { echo "demo: ZooKeeper does not answer" >&2; exit 1; }
+    kill -0 "$server" 2>/dev/null || fail "ZooKeeper did not start"
+    [ "$n" != 300 ] || fail "ZooKeeper does not answer"
     sleep 0.1
 done
 
-heading "A ZooKeeper of our own, with three znodes"
-timeout 60 java "${java_options[@]}" org.apache.zookeeper.ZooKeeperMain \
-    -server "127.0.0.1:$port" >"$demo/zkcli.log" 2>&1 <<'EOF'
+timeout --foreground 60 java "${java_options[@]}" org.apache.zookeeper.ZooKeeperMain \
+    -server "127.0.0.1:$port" >"$demo/zkcli.log" 2>&1 9<&- <<'EOF'
 create /app ""
-create /app/flags '{"new_checkout": false, "dark_mode": true}'
-create /app/banner "Maintenance on Sunday, 9 to 10 h."
-create /app/experiments '[{"id": 7, "name": "blue button", "share": 0.1}]'
+create /app/flags ""
+create /app/banner ""
+create /app/experiments ""
 quit
 EOF
-grep -q "Created /app/experiments" "$demo/zkcli.log" \
-    || { echo "demo: the znodes could not be created" >&2; tail -n 5 "$demo/zkcli.log" >&2; exit 1; }
-echo "127.0.0.1:$port   /app/flags   /app/banner   /app/experiments"
+grep -q "Created /app/experiments" "$demo/zkcli.log" || fail "the znodes could not be created"
 
-heading "The configuration"
 cat >"$demo/config.ini" <<EOF
 [live-data]
 zookeeper.hosts = 127.0.0.1:$port
+log.file = livedata.log
 
 nodes.flags.source = /app/flags
 nodes.flags.dest = flags.json
@@ -136,36 +174,50 @@ nodes.experiments.source = /app/experiments
 nodes.experiments.dest = experiments.json
 nodes.experiments.mode = 0440
 EOF
-cat "$demo/config.ini"
 
-# From here on as a user would type it, with short paths.
+# As a user would type it, with short paths.
 cd "$demo"
+printf '{\n  "dark_mode": true,\n  "new_checkout": false\n}\n' >flags.json
+echo "Maintenance on Sunday, 9 to 10 h." >banner.txt
+echo '[{"id": 7, "name": "blue button", "share": 0.1}]' >experiments.json
+for file in flags.json banner.txt experiments.json; do
+    livedata-writer config.ini "$file" "/app/${file%.*}" >writer.log 2>&1 \
+        || fail "a znode could not be set: $(tail -n 1 writer.log)"
+done
+rm banner.txt experiments.json writer.log
+# The user of another terminal changes it by hand.
+[ -z "$user" ] || chown "$user": . flags.json config.ini
+
+heading "A ZooKeeper of our own, with three znodes, and what to do with them"
+run cat config.ini
+
 heading "Mounted"
-run livedata-fuse mount config.ini mnt
-run ls -l --time-style=full-iso mnt
-run cat mnt/flags.json; echo
+run livedata-fuse mount config.ini mnt 9<&-
+run ls -l --time-style=+%T.%3N mnt
+run cat mnt/flags.json
 
 heading "Switch a flag"
-echo '{"new_checkout": true, "dark_mode": true}' >flags.json
+run sed -i s/false/true/ flags.json
 run livedata-writer config.ini flags.json /app/flags
 
-heading "The file has it"
 # One push away: a few milliseconds, and no reader has to do anything.
-for _ in {1..500}; do cmp -s flags.json mnt/flags.json && break; sleep 0.01; done
-run ls -l --time-style=full-iso mnt/flags.json
+for _ in {1..3000}; do cmp -s flags.json mnt/flags.json && break; sleep 0.01; done
+cmp -s flags.json mnt/flags.json || fail "the change did not arrive"
+heading "The file has it"
+run ls -l --time-style=+%T.%3N mnt/flags.json
 run cat mnt/flags.json
-cmp -s flags.json mnt/flags.json || { echo "demo: the change did not arrive" >&2; exit 1; }
 
 [ -z "$once" ] || exit 0
-heading "Go on by hand, in another terminal"
+heading "Go on in another terminal"
 cat <<EOF
-  cd $demo && export PATH=\$PATH:${PWD%/demo}/debug
+  cd $(printf %q "$demo") && PATH=$(printf %q "$root/target/debug"):\$PATH
   nano flags.json && livedata-writer config.ini flags.json /app/flags
-  watch -n 0.2 cat mnt/flags.json      (or inotifywait -m mnt)
+  watch -n 0.2 cat mnt/flags.json
 
-Ctrl-C here ends it: the mount, the server and this directory go away.
+Ctrl-C ends it: the mount, the server and this directory go away.
 EOF
+# The Ctrl-C that was asked for is no failure.
+trap 'echo; exit 0' INT
 # A wait, unlike a sleep, lets a signal through at once.
 while kill -0 "$server" 2>/dev/null; do wait "$server" || true; done
-echo "demo: ZooKeeper ended" >&2
-exit 1
+fail "ZooKeeper ended"

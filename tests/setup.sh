@@ -3,7 +3,7 @@
 # nothing where it is all there. Works as root or through sudo.
 #
 #   tests/setup.sh          everything
-#   tests/setup.sh --demo   no Python packages, which only the tests need
+#   tests/setup.sh --demo   no Python packages and no linters, which only developers need
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -32,6 +32,7 @@ need util-linux setpriv
 need ca-certificates /etc/ssl/certs/ca-certificates.crt
 need python3 /usr/bin/python3
 need diffutils diff
+need patch patch
 # Crates bring some C and assembler to compile, and a linker is needed anyway.
 need gcc cc
 need libc6-dev /usr/include/stdio.h
@@ -43,10 +44,18 @@ elif [ -n "$with_python" ]; then
     packages="$packages python3-venv"
 fi
 
-# A toolchain is taken from Debian where there is none: rustc-web is the recent one of Debian 12.
+# A toolchain is taken from Debian where there is none, or only an old one of Debian's: rustc-web
+# is the recent one of Debian 12, and the newest of it comes with the security updates.
 PATH=$PATH:${HOME:-/root}/.cargo/bin
+wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+rust() { rustc --version 2>/dev/null | cut -d' ' -f2; }
+is_new_enough() { [ "$(printf '%s\n' "$wanted" "$(rust)" | sort -V | head -n 1)" = "$wanted" ]; }
 no_rust=
-command -v cargo >/dev/null && command -v rustc >/dev/null || no_rust=yes
+if ! command -v cargo >/dev/null || ! command -v rustc >/dev/null; then
+    no_rust=yes
+elif [ "$(command -v rustc)" = /usr/bin/rustc ] && ! is_new_enough; then
+    no_rust=yes
+fi
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then
@@ -73,17 +82,20 @@ fi
 [ -z "$packages" ] || install $packages
 if [ -n "$no_rust" ]; then
     install cargo-web rustc-web || install cargo rustc || true
-    install rustfmt-web || true
+fi
+# For `make lint`. Where the toolchain is not Debian's, it brings them.
+if [ -n "$with_python" ] && [ "$(command -v rustc)" = /usr/bin/rustc ]; then
+    command -v rustfmt >/dev/null || install rustfmt-web || install rustfmt || true
+    command -v cargo-clippy >/dev/null || install rust-web-clippy || install rust-clippy || true
 fi
 
 # --- the toolchain ------------------------------------------------------------------------------
 
-wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-have=$(rustc --version 2>/dev/null | cut -d' ' -f2) || have=
-oldest=$(printf '%s\n' "$wanted" "${have:-0}" | sort -V | head -n 1)
-if [ "$oldest" != "$wanted" ]; then
+if ! is_new_enough; then
+    have=$(rust)
     say "Rust $wanted or newer is needed, and this machine has ${have:-none}."
-    say "Install a toolchain (rustup is the usual way), then run this again."
+    say "Debian 12 has one among its security updates (the suite bookworm-security in the sources"
+    say "of apt); anywhere else rustup is the usual way. Then run this again."
     exit 1
 fi
 

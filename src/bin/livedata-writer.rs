@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use livedata::config::Config;
+use livedata::config::{Config, Surroundings};
 use livedata::path::ZnodePath;
 use livedata::service;
 use livedata::source::zookeeper::ZooKeeper;
@@ -63,33 +63,17 @@ fn main() -> ExitCode {
 }
 
 fn write(arguments: &Arguments) -> Result<(), Stop> {
-    let is_stdin = |path: &Path| path == Path::new("-");
-    if is_stdin(&arguments.config) && is_stdin(&arguments.source) {
+    let (config, source) = (&arguments.config, &arguments.source);
+    if is_stdin(config) && is_stdin(source) {
         return Err(Stop::Usage(
             "CONFIG and SOURCE cannot both be standard input".into(),
         ));
     }
     let dest =
         ZnodePath::parse(&arguments.dest).map_err(|err| Stop::Usage(format!("DEST: {err}")))?;
-    let config = if is_stdin(&arguments.config) {
-        PathBuf::from("/dev/stdin")
-    } else {
-        arguments.config.clone()
-    };
-    let not_a_file = |what, path: &Path, err: io::Error| {
-        Stop::Usage(format!("{what} {}: {}", path.display(), words(&err)))
-    };
-    readable(&config).map_err(|err| not_a_file("CONFIG", &arguments.config, err))?;
-    let (source_name, content) = if is_stdin(&arguments.source) {
-        let mut content = Vec::new();
-        let read = io::stdin().read_to_end(&mut content);
-        (String::from("<stdin>"), read.map(|_| content))
-    } else {
-        let name = arguments.source.display().to_string();
-        (name, std::fs::read(&arguments.source))
-    };
-    let content = content.map_err(|err| not_a_file("SOURCE", &arguments.source, err))?;
-    let Service { zookeeper, chroot } = service(&config)?;
+    let config = (name(config), input("CONFIG", config)?);
+    let (source_name, content) = (name(source), input("SOURCE", source)?);
+    let Service { zookeeper, chroot } = service(Path::new(&config.0), &config.1)?;
     let job = Job {
         source_name,
         content: content.into(),
@@ -108,14 +92,44 @@ fn write(arguments: &Arguments) -> Result<(), Stop> {
     result.map(|_| ()).map_err(Stop::failed)
 }
 
-/// What the configuration says of ZooKeeper.
-fn service(file: &Path) -> Result<Service, Stop> {
-    let config = Config::load(file, None).map_err(|err| Stop::failed(with_causes(&err)))?;
+/// What the configuration says of ZooKeeper. What it says of nodes is nothing to us, right or wrong.
+fn service(file: &Path, text: &[u8]) -> Result<Service, Stop> {
+    let surroundings = Surroundings {
+        mountpoint: None,
+        variable: &|name| std::env::var(name).ok(),
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+    };
+    let config =
+        Config::parse(file, text, &surroundings).map_err(|err| Stop::failed(with_causes(&err)))?;
     let chroot = config.zookeeper.chroot.clone();
     Ok(Service {
         zookeeper: service::zookeeper(&config),
         chroot,
     })
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+/// What messages call a file.
+fn name(path: &Path) -> String {
+    match is_stdin(path) {
+        true => "<stdin>".into(),
+        false => path.display().to_string(),
+    }
+}
+
+/// The content of a file, which is opened once: it may be a pipe.
+fn input(what: &str, path: &Path) -> Result<Vec<u8>, Stop> {
+    let content = if is_stdin(path) {
+        let mut content = Vec::new();
+        io::stdin().read_to_end(&mut content).map(|_| content)
+    } else {
+        std::fs::read(path)
+    };
+    content.map_err(|err| Stop::Usage(format!("{what} {}: {}", name(path), words(&err))))
 }
 
 /// An error and what caused it, on one line.
@@ -163,14 +177,6 @@ fn say(line: &str) {
 /// Reasons from below may have several.
 fn one_line(text: &str) -> String {
     text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
-}
-
-/// Whether it can be opened and is no directory.
-fn readable(path: &Path) -> io::Result<()> {
-    if std::fs::File::open(path)?.metadata()?.is_dir() {
-        return Err(io::Error::from_raw_os_error(libc::EISDIR));
-    }
-    Ok(())
 }
 
 /// An I/O error without the number.

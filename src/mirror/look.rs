@@ -41,6 +41,8 @@ pub(super) enum Occasion {
     Unknown,
     /// It may well be as before: a stat-sized request tells.
     Reconnected,
+    /// It ought to be as before: likewise.
+    Audit,
 }
 
 /// What a look found.
@@ -121,7 +123,7 @@ async fn try_look<S: Session>(
     }
     let read = match occasion {
         Occasion::Unknown => session.read_and_watch(path).await,
-        Occasion::Reconnected => Err(Error::NoNode),
+        Occasion::Reconnected | Occasion::Audit => Err(Error::NoNode),
     };
     match read {
         Ok((value, watch)) => return judge(session, path, known, value, watch).await,

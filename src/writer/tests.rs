@@ -339,7 +339,11 @@ async fn a_set_whose_reply_was_lost_happened() {
     let now = zookeeper.get("/some/node").unwrap();
     assert_eq!(result, Ok(Done::Written(now.stat)));
     assert_eq!(now.stat.version, 1);
-    assert_eq!(shown.said, format!("{WRITING}Wrote data to Zookeeper.\n"));
+    let looking = "The connection broke. Looking what became of the write...\n";
+    assert_eq!(
+        shown.said,
+        format!("{WRITING}{looking}Wrote data to Zookeeper.\n")
+    );
 }
 
 fn unknown(why: &str) -> String {

@@ -5,11 +5,15 @@
 // One binary has no outside.
 #![allow(unreachable_pub)]
 
+mod bad_input;
+mod commands;
 mod config;
+mod files;
 mod harness;
 mod kernel;
 mod live;
 mod mirror;
+mod outages;
 mod source;
 mod support;
 mod tree;

@@ -513,6 +513,46 @@ async fn what_an_acl_hid_unheard_is_found_by_the_next_session() {
     world.end().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_audit_finds_what_a_lost_watch_hid() {
+    for n in [1, 50, 3000] {
+        let (world, paths) = showing_many(12, n).await;
+        world.right(seconds(30)).await;
+        // A heartbeat before the audit would vouch for what the watch did not tell of.
+        world.command(Command::Heartbeat(seconds(10_000)));
+        world.zookeeper.lose_next_event();
+        world.put(&paths[n / 2], "lost");
+        world.passes(seconds(1)).await;
+        assert_ne!(world.text(&paths[n / 2]).as_deref(), Some("lost"), "{n}");
+        world.zookeeper.take_counts();
+        world.right(seconds(661)).await;
+        assert_eq!(world.text(&paths[n / 2]).as_deref(), Some("lost"));
+        world.passes(seconds(600)).await;
+        let counts = world.zookeeper.take_counts();
+        assert!(counts.n_checks() <= 4 * n + 2, "{counts:?}");
+        assert_eq!(counts.n_reads(), 1, "content comes only where it differs");
+        // The watch is armed again.
+        world.put(&paths[n / 2], "heard");
+        world.right(seconds(1)).await;
+        world.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_audit_finds_what_an_acl_hid() {
+    let world = showing(11, &[("/a", "1")]).await;
+    // A heartbeat before the audit would vouch for the content: the server told of no change.
+    world.command(Command::Heartbeat(seconds(10_000)));
+    world.zookeeper.set_readable("/a", false).unwrap();
+    world.put("/a", "2");
+    world.zookeeper.set_readable("/a", true).unwrap();
+    world.right(seconds(661)).await;
+    world.put("/a", "3");
+    world.right(seconds(1)).await;
+    assert_eq!(world.text("/a").as_deref(), Some("3"));
+    world.end().await;
+}
+
 // Servers that do not know what we know.
 
 #[tokio::test(start_paused = true)]

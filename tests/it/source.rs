@@ -1,18 +1,22 @@
 //! One script for the fake and for a real server: what the fake says, ZooKeeper does.
 
-pub(crate) mod server;
-
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use livedata::path::ZnodePath;
 use livedata::source::fake::FakeZooKeeper;
+use livedata::source::zookeeper::ZooKeeper;
 use livedata::source::{Error, Session, Source, Stat};
 use zookeeper_client as zk;
 
-use self::server::Server;
+use crate::support::wire::Wire;
+use crate::support::zookeeper::Server;
+
+/// Whom the ACLs of the tests name.
+const USER: &[u8] = b"user:password";
 
 /// One step of a script. Those in the first group are another client's.
 #[derive(Debug)]
@@ -57,6 +61,30 @@ trait Admin {
     async fn delete(&self, path: &str);
     /// Lets nobody else read it, or everybody.
     async fn readable(&self, path: &str, readable: bool);
+}
+
+/// A server as the program reaches it.
+fn source(server: &Server) -> ZooKeeper {
+    let credentials = Box::new(|| Ok(Vec::new()));
+    ZooKeeper::new([server.hosts()], None, Duration::from_secs(5), credentials)
+}
+
+/// Another client of it, whose task runs where this is awaited.
+async fn client(server: &Server) -> zk::Client {
+    struct OnTokio;
+    impl spawns_core::Spawn for OnTokio {
+        fn spawn(&self, task: spawns_core::Task) {
+            tokio::spawn(Box::into_pin(task.future));
+        }
+    }
+    let connector = zk::Client::connector().with_auth("digest", USER);
+    let hosts = server.hosts();
+    let mut connecting = pin!(connector.connect(&hosts));
+    let connected = std::future::poll_fn(|context| {
+        let _scope = spawns_core::enter(&OnTokio);
+        connecting.as_mut().poll(context)
+    });
+    connected.await.unwrap()
 }
 
 fn path(text: &str) -> ZnodePath {
@@ -419,9 +447,9 @@ async fn the_fake_follows_the_script() {
 
 #[tokio::test]
 async fn a_real_server_follows_the_script() {
-    let mut server = Server::start().await;
-    let admin = server.client().await;
-    let session = server.source().connect().await.unwrap();
+    let mut server = Server::start();
+    let admin = client(&server).await;
+    let session = source(&server).connect().await.unwrap();
     check(&session, &admin, &script()).await;
     is_lost(&session, || server.kill()).await;
 }
@@ -430,11 +458,11 @@ async fn a_real_server_follows_the_script() {
 /// comes from snapshots and logs in all mixtures.
 #[tokio::test]
 async fn removals_can_be_proved_across_restarts_of_a_real_server() {
-    let mut server = Server::start().await;
+    let mut server = Server::start_with("snapCount=10\n");
     let mut removed = Vec::new();
     for round in 0..4 {
-        let admin = server.client().await;
-        let session = server.source().connect().await.unwrap();
+        let admin = client(&server).await;
+        let session = source(&server).connect().await.unwrap();
         let top = format!("/round{round}");
         removed.extend(removals_leave_proof(&session, &admin, &top).await);
         let mut before = Vec::new();
@@ -442,8 +470,9 @@ async fn removals_can_be_proved_across_restarts_of_a_real_server() {
             before.push(nearest(&session, at).await);
         }
         drop((session, admin));
-        server.start_again().await;
-        let session = server.source().connect().await.unwrap();
+        server.kill();
+        server.restart();
+        let session = source(&server).connect().await.unwrap();
         for ((at, last), before) in removed.iter().zip(before) {
             let after = nearest(&session, at).await;
             assert!(after.1.pzxid > *last, "{at}: {after:?} {last}");
@@ -455,9 +484,9 @@ async fn removals_can_be_proved_across_restarts_of_a_real_server() {
 /// What the fake does not have: transactions of several operations, and ephemeral znodes.
 #[tokio::test]
 async fn removals_of_other_kinds_can_be_proved_on_a_real_server() {
-    let server = Server::start().await;
-    let admin = server.client().await;
-    let session = server.source().connect().await.unwrap();
+    let server = Server::start();
+    let admin = client(&server).await;
+    let session = source(&server).connect().await.unwrap();
     for at in ["/m", "/m/gone", "/m/set", "/e"] {
         Admin::create(&admin, at, "").await;
     }
@@ -471,7 +500,7 @@ async fn removals_of_other_kinds_can_be_proved_on_a_real_server() {
     assert!(proof.pzxid > last);
     assert_eq!(proof.pzxid, stat(&session, "/m/set").await.mzxid);
 
-    let owner = server.client().await;
+    let owner = client(&server).await;
     let options = zk::CreateMode::Ephemeral.with_acls(zk::Acls::anyone_all());
     owner.create("/e/phemeral", b"", &options).await.unwrap();
     owner.set_data("/e/phemeral", b"set", None).await.unwrap();
@@ -483,21 +512,13 @@ async fn removals_of_other_kinds_can_be_proved_on_a_real_server() {
     assert!(stat(&session, "/e").await.pzxid > found.mzxid);
 }
 
-/// The command line client can make a znode that has no content, not even an empty one.
 #[tokio::test]
 async fn null_content_is_empty_content_on_a_real_server() {
-    let server = Server::start().await;
-    let status = std::process::Command::new("java")
-        .args(["-cp", "/usr/share/java/zookeeper.jar"])
-        .args(["org.apache.zookeeper.ZooKeeperMain", "-server"])
-        .arg(server.host())
-        .args(["create", "/null"])
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .status()
-        .unwrap();
-    assert!(status.success());
-    let session = server.source().connect().await.unwrap();
+    let server = Server::start();
+    let mut wire = Wire::connect(server.address());
+    wire.create_null("/null");
+    wire.close();
+    let session = source(&server).connect().await.unwrap();
     let (value, watch) = session.read_and_watch(&path("/null")).await.unwrap();
     assert_eq!(&*value.content, b"");
     assert_eq!(value.stat.data_length, 0);

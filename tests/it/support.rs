@@ -9,8 +9,11 @@
 pub mod admin;
 pub mod as_user;
 pub mod mount;
+pub mod place;
 pub mod process;
 pub mod proxy;
+pub mod shown;
+pub mod versions;
 pub mod wait;
 pub mod wire;
 pub mod zookeeper;

@@ -4,8 +4,10 @@
 //! Until then its errors appear on our stderr and its end is ours; and if we end first, it does
 //! too.
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::RawFd;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context;
@@ -15,13 +17,18 @@ use crate::mount::ProgressLine;
 
 /// Starts this program again and waits until it is ready, or failed.
 pub(crate) fn start() -> anyhow::Result<ExitCode> {
-    let mut arguments = std::env::args_os();
-    let name = arguments.next().unwrap_or_default();
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    let name = arguments.remove(0);
+    // Behind `--` it would be a path.
+    let options_end = arguments.iter().position(|argument| argument == "--");
+    arguments.insert(
+        options_end.unwrap_or(arguments.len()),
+        "--in-background".into(),
+    );
     let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
     std::os::unix::process::CommandExt::arg0(&mut command, name);
     let mut child = command
         .args(arguments)
-        .arg("--in-background")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -49,7 +56,8 @@ pub(crate) fn start() -> anyhow::Result<ExitCode> {
     let status = child.wait()?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     match code {
-        Some(0) | None => anyhow::bail!("the process in the background ended early: {status}"),
+        Some(0) => anyhow::bail!("it was unmounted or stopped before it was ready"),
+        None => anyhow::bail!("the process in the background ended early: {status}"),
         Some(code) => Ok(ExitCode::from(code)),
     }
 }
@@ -58,9 +66,10 @@ pub(crate) fn start() -> anyhow::Result<ExitCode> {
 pub(crate) struct Reporter(());
 
 impl Reporter {
-    /// Leaves the session of whoever started us.
+    /// Leaves the session and the directory of whoever started us, and what he had open.
     pub(crate) fn new() -> io::Result<Self> {
         rustix::process::setsid()?;
+        rustix::process::chdir("/")?;
         Ok(Self(()))
     }
 
@@ -75,18 +84,31 @@ impl Reporter {
 
     /// Says so, and lets go of the terminal.
     pub(crate) fn ready(self, text: &str) -> Result<(), Abandoned> {
+        // Whoever is told finds the terminal left.
+        let null = OpenOptions::new().read(true).write(true).open("/dev/null");
+        let left = null.and_then(|null| {
+            rustix::stdio::dup2_stderr(&null)?;
+            Ok(null)
+        });
         let told = writeln!(io::stdout(), "ready {text}").map_err(|_| Abandoned);
-        match OpenOptions::new().read(true).write(true).open("/dev/null") {
-            Ok(null) => {
-                let dupped = rustix::stdio::dup2_stdin(&null)
-                    .and_then(|()| rustix::stdio::dup2_stdout(&null))
-                    .and_then(|()| rustix::stdio::dup2_stderr(&null));
-                if let Err(err) = dupped {
-                    log::warn!("the terminal stays open: {err}");
-                }
-            }
-            Err(err) => log::warn!("/dev/null: {err}"),
+        if let Err(err) = left.and_then(|null| Ok(rustix::stdio::dup2_stdout(&null)?)) {
+            log::warn!("the terminal stays open: {err}");
         }
         told
+    }
+}
+
+/// Closes what this process inherited besides stdin, stdout and stderr. To be called before
+/// anything of our own is open.
+pub(crate) fn close_inherited() {
+    let Ok(open) = std::fs::read_dir("/proc/self/fd") else {
+        return;
+    };
+    let open: Vec<RawFd> = open
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
+        // That of the listing is closed already.
+        let _ = nix::unistd::close(descriptor);
     }
 }

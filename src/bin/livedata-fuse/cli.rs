@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 /// Live configuration as files: ZooKeeper znodes on a read-only mount.
@@ -78,7 +79,28 @@ pub(crate) struct Check {
 /// Reads the command line of this process; wrong usage ends it with 2.
 pub(crate) fn parse() -> Cli {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    Cli::parse_from(from_mount(&arguments).unwrap_or(arguments))
+    let arguments = from_mount(&arguments).unwrap_or(arguments);
+    Cli::try_parse_from(arguments).unwrap_or_else(|err| {
+        // `--help` and `--version` are no errors.
+        if err.use_stderr() && err.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            eprintln!("livedata-fuse: {}", one_line(&err.to_string()));
+            std::process::exit(2);
+        }
+        err.exit()
+    })
+}
+
+/// What clap says about wrong usage, without the usage.
+fn one_line(said: &str) -> String {
+    let said = said.strip_prefix("error: ").unwrap_or(said);
+    let mut line = String::new();
+    for paragraph in said.split("\n\n").map(str::trim) {
+        if !paragraph.starts_with("Usage:") && !paragraph.starts_with("For more information") {
+            let words: Vec<_> = paragraph.split_whitespace().collect();
+            line += &format!("{}; ", words.join(" "));
+        }
+    }
+    line + "see --help"
 }
 
 /// mount(8) runs `mount.fuse.livedata SOURCE DIR [-sfnv] [-o OPTIONS]`, and its helper mount.fuse3

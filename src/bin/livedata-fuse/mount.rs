@@ -14,7 +14,14 @@ use log::LevelFilter;
 use crate::background::{self, Reporter};
 use crate::cli::Mount;
 
-pub(crate) fn run(arguments: Mount) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(mut arguments: Mount) -> anyhow::Result<ExitCode> {
+    let started_in = std::env::current_dir().unwrap_or_else(|_| "/".into());
+    if arguments.in_background {
+        background::close_inherited();
+        // Our directory will be another.
+        arguments.config = started_in.join(arguments.config);
+        arguments.mountpoint = started_in.join(arguments.mountpoint);
+    }
     let logging = logging::start(LevelFilter::Info);
     let config = Config::load(&arguments.config, Some(&arguments.mountpoint))?;
     let mut options = Options::default();
@@ -47,6 +54,7 @@ pub(crate) fn run(arguments: Mount) -> anyhow::Result<ExitCode> {
         mountpoint: arguments.mountpoint,
         options,
         wait: arguments.wait,
+        started_in,
     };
     daemon::run(job, |report| match report {
         Report::Loading(progress) => audience.loading(progress),
@@ -121,7 +129,8 @@ impl Audience {
     }
 }
 
-/// The line on a terminal that says how far the first load has come.
+/// The line on a terminal that says how far the first load has come. The cursor stays at its
+/// beginning, for the other process may write there too.
 #[derive(Default)]
 pub(crate) struct ProgressLine {
     shown: bool,
@@ -130,14 +139,14 @@ pub(crate) struct ProgressLine {
 impl ProgressLine {
     pub(crate) fn show(&mut self, n_answered: impl fmt::Display, n_nodes: impl fmt::Display) {
         if io::stderr().is_terminal() {
-            eprint!("\r\x1b[K{n_answered} of {n_nodes} nodes answered");
+            eprint!("\x1b[K{n_answered} of {n_nodes} nodes answered\r");
             self.shown = true;
         }
     }
 
     pub(crate) fn clear(&mut self) {
         if std::mem::take(&mut self.shown) {
-            eprint!("\r\x1b[K");
+            eprint!("\x1b[K");
         }
     }
 }

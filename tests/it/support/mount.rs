@@ -38,7 +38,7 @@ pub struct Refused {
 }
 
 impl Mount {
-    /// Mounts what `config` says and waits until it is ready.
+    /// Mounts what `config` says and waits until it is ready. `{root}` in it is the mountpoint.
     #[track_caller]
     pub fn start(config: &str) -> Self {
         Self::start_with(config, &[])
@@ -62,8 +62,10 @@ impl Mount {
         let dir = tempfile::tempdir().unwrap();
         // Other users must get through to the mount.
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        let root = dir.path().join("mnt");
+        let config = config.replace("{root}", root.to_str().unwrap());
         fs::write(dir.path().join("config.ini"), config).unwrap();
-        fs::create_dir(dir.path().join("mnt")).unwrap();
+        fs::create_dir(root).unwrap();
         let (child, first_line) = Self::spawn(dir.path(), arguments);
         // From here on the guard cleans up.
         let mut mount = Self {

@@ -27,3 +27,14 @@ pub fn wait_for<T>(deadline: Duration, what: &str, mut find: impl FnMut() -> Opt
         thread::sleep(INTERVAL);
     }
 }
+
+/// Makes sure that `condition` holds all the time for `duration`; panics with `what` when it does
+/// not. For what must *not* happen; it is looked at again and again.
+#[track_caller]
+pub fn holds_for(duration: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while start.elapsed() < duration {
+        assert!(condition(), "not so after {:?}: {what}", start.elapsed());
+        thread::sleep(INTERVAL);
+    }
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 const OP_CREATE: i32 = 1;
 const OP_GET: i32 = 4;
+const OP_SET: i32 = 5;
 const OP_CLOSE: i32 = -11;
 
 /// A session without pings: good for a few requests at once.
@@ -46,6 +47,16 @@ impl Wire {
             (0, body) => i32::from_be_bytes(body[..4].try_into().unwrap()),
             (code, _) => code,
         }
+    }
+
+    /// Sets the content of a znode, whatever its version, and gives the error code of the reply.
+    /// Fails where the server closes the connection, as it does on too long a request.
+    pub fn set(&mut self, path: &str, content: &[u8]) -> io::Result<i32> {
+        let mut body = Vec::new();
+        put_bytes(&mut body, path.as_bytes());
+        put_bytes(&mut body, content);
+        put_i32(&mut body, -1); // any version
+        Ok(self.request(OP_SET, &body)?.0)
     }
 
     /// Closes the session, which ends it at once wherever it came from.

@@ -75,7 +75,7 @@ pub fn shared_server() -> &'static Server {
         let dir = parent.join(format!("zookeeper-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir(&dir).unwrap();
-        Server::start_in(dir, None)
+        Server::start_in(dir)
     })
 }
 
@@ -118,12 +118,19 @@ impl Sandbox {
 impl Server {
     /// Starts a stand-alone server and waits until it serves.
     pub fn start() -> Self {
-        let temp = tempfile::tempdir().unwrap();
-        Self::start_in(temp.path().to_owned(), Some(temp))
+        Self::start_with("")
     }
 
-    fn start_in(dir: PathBuf, temp: Option<TempDir>) -> Self {
-        let mut server = Self::new(dir, temp, "");
+    /// [`Server::start`] with more lines in its configuration.
+    pub fn start_with(more: &str) -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let mut server = Self::new(temp.path().to_owned(), Some(temp), more);
+        server.restart();
+        server
+    }
+
+    fn start_in(dir: PathBuf) -> Self {
+        let mut server = Self::new(dir, None, "");
         server.restart();
         server
     }
@@ -204,7 +211,8 @@ impl Server {
             .unwrap();
         let mut command = process::bound_to_us("java", "KILL");
         command
-            .args(["-Xms24m", "-Xmx192m", "-XX:+UseSerialGC"])
+            // It keeps the last 500 transactions in memory, and some tests set a megabyte at a time.
+            .args(["-Xms24m", "-Xmx512m", "-XX:+UseSerialGC"])
             .args(["-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"])
             .args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"])
             // The host does not crash in these tests, and many of them set a lot.
