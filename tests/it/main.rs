@@ -14,6 +14,7 @@ mod kernel;
 mod live;
 mod mirror;
 mod outages;
+mod record;
 mod source;
 mod support;
 mod tree;
