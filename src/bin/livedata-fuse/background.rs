@@ -9,7 +9,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context;
-use livedata::daemon::{Abandoned, Progress};
+use livedata::keeper::Abandoned;
 
 use crate::mount::ProgressLine;
 
@@ -64,12 +64,7 @@ impl Reporter {
         Ok(Self(()))
     }
 
-    pub(crate) fn loading(&self, progress: Progress) -> Result<(), Abandoned> {
-        let Progress {
-            n_answered,
-            n_nodes,
-            ..
-        } = progress;
+    pub(crate) fn loading(&self, n_answered: usize, n_nodes: usize) -> Result<(), Abandoned> {
         writeln!(io::stdout(), "loading {n_answered} {n_nodes}").map_err(|_| Abandoned)
     }
 
