@@ -20,6 +20,7 @@
 //! |   | [`publish`] | what changed in the tree, told to the kernel |
 //! |   | [`mountpoint`] | the place: cleared, mounted, unmounted |
 //! | 5 | [`daemon`] | the wiring of a mount, and its life |
+//! |   | [`keeper`] | the small process that outlives the others |
 //! |   | [`logging`] | where the log goes |
 //!
 //! The binaries `livedata-fuse` and `livedata-writer` are command lines and exit codes.
@@ -59,6 +60,7 @@
 pub mod config;
 pub mod daemon;
 pub mod fuse;
+pub mod keeper;
 pub mod logging;
 pub mod mirror;
 pub mod mountpoint;

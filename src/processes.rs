@@ -55,6 +55,9 @@ pub struct Start {
     pub mountpoint: PathBuf,
     /// How long the first load may take, in milliseconds.
     pub wait_ms: u64,
+    /// A problem of the configuration ends a mount that is not ready.
+    #[serde(default)]
+    pub strict: bool,
     /// Log more.
     pub debug: bool,
     /// The process is in the background: once ready it logs to the file of the configuration or to
@@ -94,7 +97,8 @@ pub enum ToKeeper {
         /// All nodes.
         n_nodes: usize,
     },
-    /// The first load is over: the mount may be shown.
+    /// The first load is over: the mount may be shown. Again after each [`ToServer::Reload`], so
+    /// that the keeper's log follows the configuration.
     Ready {
         /// Nodes that have a file.
         n_files: usize,

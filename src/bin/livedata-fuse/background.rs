@@ -11,7 +11,7 @@ use std::os::fd::RawFd;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context;
-use livedata::daemon::{Abandoned, Progress};
+use livedata::keeper::Abandoned;
 
 use crate::mount::ProgressLine;
 
@@ -73,12 +73,7 @@ impl Reporter {
         Ok(Self(()))
     }
 
-    pub(crate) fn loading(&self, progress: Progress) -> Result<(), Abandoned> {
-        let Progress {
-            n_answered,
-            n_nodes,
-            ..
-        } = progress;
+    pub(crate) fn loading(&self, n_answered: usize, n_nodes: usize) -> Result<(), Abandoned> {
         writeln!(io::stdout(), "loading {n_answered} {n_nodes}").map_err(|_| Abandoned)
     }
 

@@ -23,6 +23,14 @@ pub(crate) enum Command {
     Umount(Umount),
     /// Parse a configuration and print what it means; contacts nobody.
     Check(Check),
+    /// Show how the processes of a mount are: exit 0 healthy, 1 degraded, 2 not a mount.
+    Status(Status),
+    /// Answer the kernel (started by mount).
+    #[command(name = livedata::processes::SERVER_COMMAND, hide = true)]
+    ServeMount,
+    /// Make changes appear in a mount (started by mount).
+    #[command(name = livedata::processes::PUBLISHER_COMMAND, hide = true)]
+    PublishMount,
     /// Ask a mount whether it lives (used by mount and umount).
     #[command(name = livedata::mountpoint::PROBE_COMMAND, hide = true)]
     ProbeMount { mountpoint: PathBuf },
@@ -49,6 +57,9 @@ pub(crate) struct Mount {
     /// Started by another that waits for us, and hears of us through our stdout.
     #[arg(long, hide = true)]
     pub(crate) in_background: bool,
+    /// What to start for the server and the publisher, in place of this program.
+    #[arg(long, hide = true, value_name = "PATH")]
+    pub(crate) binary: Option<PathBuf>,
     /// The configuration file.
     pub(crate) config: PathBuf,
     /// The directory to mount at.
@@ -60,6 +71,15 @@ pub(crate) struct Umount {
     /// Detach it even while files are open; they stay readable until they are closed.
     #[arg(short = 'z', long)]
     pub(crate) lazy: bool,
+    /// Where it is mounted.
+    pub(crate) mountpoint: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
     /// Where it is mounted.
     pub(crate) mountpoint: PathBuf,
 }

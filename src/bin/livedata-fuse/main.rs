@@ -1,13 +1,14 @@
-//! `livedata-fuse`: mounts, unmounts, checks a configuration.
+//! `livedata-fuse`: mounts, unmounts, shows how a mount is, checks a configuration.
 
 mod background;
 mod cli;
 mod mount;
+mod status;
 
 use std::process::ExitCode;
 
 use livedata::config::{Config, Severity, check};
-use livedata::mountpoint;
+use livedata::{keeper, mountpoint};
 
 use cli::{Check, Cli, Command, Umount};
 
@@ -29,6 +30,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Check(arguments) => run_check(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::ServeMount => Ok(keeper::stub::main("server")),
+        Command::PublishMount => Ok(keeper::stub::main("publisher")),
         Command::ProbeMount { mountpoint } => Ok(match mountpoint::probe_here(&mountpoint) {
             mountpoint::Health::Alive => ExitCode::SUCCESS,
             mountpoint::Health::Dead | mountpoint::Health::Hung => ExitCode::FAILURE,

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use livedata::config::Config;
-use livedata::daemon::{self, Abandoned, Job, Progress, Report};
+use livedata::keeper::{self, Abandoned, Job, Logs, Report};
 use livedata::logging::{self, Logging};
-use livedata::mountpoint::Options;
+use livedata::mountpoint::{self, Options};
 use log::LevelFilter;
 
 use crate::background::{self, Reporter};
@@ -23,60 +23,59 @@ pub(crate) fn run(mut arguments: Mount) -> anyhow::Result<ExitCode> {
         arguments.mountpoint = started_in.join(arguments.mountpoint);
     }
     let logging = logging::start(LevelFilter::Info);
-    let config = Config::load(&arguments.config, Some(&arguments.mountpoint))?;
     let mut options = Options::default();
     for list in &arguments.options {
         options.add(list)?;
     }
     if !arguments.foreground && !arguments.in_background {
-        refuse_problems(&config, arguments.strict)?;
+        refuse_problems(&arguments)?;
         return background::start();
     }
+    let debug = arguments.debug;
     // On somebody's terminal only what matters, until it is left.
-    let on_terminal = arguments.in_background && !arguments.debug;
-    let level_before = if on_terminal {
-        LevelFilter::Warn
-    } else {
-        level(&config, arguments.debug)
-    };
-    logging.set_level(level_before);
-    let level_ready = level(&config, arguments.debug);
+    logging.set_level(match (debug, arguments.in_background) {
+        (true, _) => LevelFilter::Debug,
+        (false, true) => LevelFilter::Warn,
+        (false, false) => LevelFilter::Info,
+    });
     let mut audience = if arguments.in_background {
         Audience::Starter(Some(Reporter::new()?))
     } else {
-        refuse_problems(&config, arguments.strict)?;
         Audience::Terminal(ProgressLine::default())
     };
-    let debug = arguments.debug;
-    let log_file = config.log.file.clone();
     let job = Job {
-        config,
-        mountpoint: arguments.mountpoint,
+        config: std::path::absolute(&arguments.config)?,
+        mountpoint: mountpoint::prepare(&arguments.mountpoint)?,
         options,
         wait: arguments.wait,
         started_in,
+        strict: arguments.strict,
+        debug,
+        background: arguments.in_background,
+        binary: arguments.binary,
     };
-    daemon::run(job, |report| match report {
-        Report::Loading(progress) => audience.loading(progress),
+    keeper::run(job, |report| match report {
+        Report::Loading {
+            n_answered,
+            n_nodes,
+        } => audience.loading(n_answered, n_nodes),
         Report::Ready {
             mountpoint,
-            progress,
-            missing: _,
+            n_files,
+            n_nodes,
+            logs,
         } => {
-            let Progress {
-                n_files, n_nodes, ..
-            } = progress;
             let line = format!(
                 "{}: {n_files} files of {n_nodes} nodes, ready",
                 mountpoint.display()
             );
-            let told = audience.ready(&line, &logging, log_file.as_deref());
-            logging.set_level(level_ready);
+            let told = audience.ready(&line, &logging, logs.file.as_deref());
+            logging.set_level(level(logs, debug));
             told
         }
-        Report::Reloaded(config) => {
-            logging.set_level(level(config, debug));
-            logging.reopen(config.log.file.as_deref());
+        Report::Reloaded(logs) => {
+            logging.set_level(level(logs, debug));
+            logging.reopen(logs.file.as_deref());
             Ok(())
         }
     })?;
@@ -91,13 +90,13 @@ enum Audience {
 }
 
 impl Audience {
-    fn loading(&mut self, progress: Progress) -> Result<(), Abandoned> {
+    fn loading(&mut self, n_answered: usize, n_nodes: usize) -> Result<(), Abandoned> {
         match self {
             Audience::Starter(reporter) => reporter
                 .as_ref()
-                .map_or(Ok(()), |reporter| reporter.loading(progress)),
+                .map_or(Ok(()), |reporter| reporter.loading(n_answered, n_nodes)),
             Audience::Terminal(line) => {
-                line.show(progress.n_answered, progress.n_nodes);
+                line.show(n_answered, n_nodes);
                 Ok(())
             }
         }
@@ -151,22 +150,24 @@ impl ProgressLine {
     }
 }
 
-fn level(config: &Config, debug: bool) -> LevelFilter {
+fn level(logs: &Logs, debug: bool) -> LevelFilter {
     if debug {
         LevelFilter::Debug
     } else {
-        config.log.level.unwrap_or(LevelFilter::Info)
+        logs.level.parse().unwrap_or(LevelFilter::Info)
     }
 }
 
-/// Says what is wrong with the configuration; with `strict` that is the end.
-fn refuse_problems(config: &Config, strict: bool) -> anyhow::Result<()> {
+/// Says what is wrong with the configuration while there is a terminal; with --strict that is the
+/// end. In the foreground the server says it.
+fn refuse_problems(arguments: &Mount) -> anyhow::Result<()> {
+    let config = Config::load(&arguments.config, Some(&arguments.mountpoint))?;
     for problem in &config.problems {
         log::warn!("{problem}");
     }
     match config.problems.len() {
         0 => Ok(()),
-        _ if !strict => Ok(()),
+        _ if !arguments.strict => Ok(()),
         1 => Err(anyhow::anyhow!("--strict: the configuration has a problem"))
             .context("nothing is mounted"),
         n => Err(anyhow::anyhow!(
