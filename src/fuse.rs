@@ -4,7 +4,14 @@
 //! attributes never expire; open, opendir and flush are answered ENOSYS once, after which the
 //! kernel does not ask again on this mount; listings carry the attributes (READDIRPLUS). Nothing
 //! here waits for anything but the lock over the tree.
+//!
+//! Nobody writes but the publisher, known by its process id: it leads names to what was staged for
+//! them. Staged files it finds in a directory that is in no listing, and nobody else finds there
+//! anything.
 
+mod pollers;
+
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
@@ -20,9 +27,14 @@ use fuser::{
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use parking_lot::{Mutex, RwLock};
+
 use crate::path::MAX_NAME;
+use crate::processes::Init;
+use crate::publisher::STAGING;
 use crate::store::Reader;
-use crate::tree::{Attr, Ino, Kind, Room};
+use crate::tree::{Attr, Ino, Kind, Ownership, Room};
+pub use pollers::Pollers;
 
 /// For ever, as far as the kernel's clock goes: what changes is announced.
 const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
@@ -36,11 +48,23 @@ const BLOCK: u32 = 4096;
 /// How many requests may wait in the kernel before it slows their senders down.
 const MAX_BACKGROUND: u16 = 64;
 
+/// The staging directory; below [`Ino::FIRST`], so no file of the tree has this number.
+const STAGING_INO: Ino = Ino(2);
+
 /// The file system of one mount.
+#[derive(Clone)]
 pub struct LiveData {
     tree: Reader,
     requests: Requests,
+    publishers: Publishers,
+    pollers: Pollers,
+    init: Arc<Mutex<Option<Init>>>,
 }
+
+/// The process ids of the publishers: of the one there is, and of those that died with a request
+/// that may still be answered.
+#[derive(Debug, Clone, Default)]
+pub struct Publishers(Arc<RwLock<HashSet<u32>>>);
 
 /// Counts the requests that the kernel made, but for FORGET, on which nobody waits.
 #[derive(Debug, Clone, Default)]
@@ -49,7 +73,69 @@ pub struct Requests(Arc<AtomicU64>);
 impl LiveData {
     /// Serves `tree`, counting into `requests`.
     pub fn new(tree: Reader, requests: Requests) -> Self {
-        Self { tree, requests }
+        Self {
+            tree,
+            requests,
+            publishers: Publishers::default(),
+            pollers: Pollers::default(),
+            init: Arc::default(),
+        }
+    }
+
+    /// Whose requests change the tree.
+    pub fn publishers(&self) -> Publishers {
+        self.publishers.clone()
+    }
+
+    /// Who waits for files to change.
+    pub fn pollers(&self) -> Pollers {
+        self.pollers.clone()
+    }
+
+    /// What the kernel said in INIT, once it has.
+    pub fn init_seen(&self) -> Arc<Mutex<Option<Init>>> {
+        Arc::clone(&self.init)
+    }
+
+    /// Whether the publisher asks. It has one thread, so its thread id is its process id.
+    fn is_publisher(&self, request: &Request) -> bool {
+        self.publishers.0.read().contains(&request.pid())
+    }
+
+    /// What a name leads to; the staging directory and what is in it lead there for the publisher
+    /// alone.
+    fn look_up(&self, request: &Request, parent: Ino, name: &str) -> Option<Attr> {
+        match (parent, name) {
+            (Ino::ROOT, STAGING) if self.is_publisher(request) => Some(staging()),
+            (STAGING_INO, _) if self.is_publisher(request) => {
+                self.tree.lookup_staged(Ino(name.parse().ok()?))
+            }
+            (STAGING_INO, _) => None,
+            _ => self.tree.lookup(parent, name),
+        }
+    }
+}
+
+impl Publishers {
+    /// This process is a publisher from now on.
+    pub fn add(&self, pid: u32) {
+        self.0.write().insert(pid);
+    }
+}
+
+/// The attributes of the staging directory.
+fn staging() -> Attr {
+    Attr {
+        ino: STAGING_INO,
+        kind: Kind::Directory,
+        size: 0,
+        ownership: Ownership {
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+            mode: 0o700,
+        },
+        n_links: 2,
+        mtime: SystemTime::UNIX_EPOCH,
     }
 }
 
@@ -130,17 +216,27 @@ impl Filesystem for LiveData {
         if let Err(most) = config.set_max_background(MAX_BACKGROUND) {
             log::debug!("at most {most} requests in the background");
         }
+        // Asking for no more than there is changes nothing, and tells how much that is.
+        let max_readahead = match config.set_max_readahead(u32::MAX) {
+            Ok(before) => before,
+            Err(most) => most,
+        };
+        *self.init.lock() = Some(Init {
+            minor: config.kernel_abi().1,
+            max_readahead,
+            flags: config.capabilities().bits(),
+        });
         Ok(())
     }
 
-    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         self.requests.count();
         if name.len() > MAX_NAME {
             return reply.error(errno(Refusal::NameTooLong));
         }
         let found = name
             .to_str()
-            .and_then(|name| self.tree.lookup(Ino(parent.0), name));
+            .and_then(|name| self.look_up(request, Ino(parent.0), name));
         match found {
             Some(attr) => reply.entry(&FOR_EVER, &file_attr(&attr), GENERATION),
             // Not cached: stale negative entries after inval_entry were reported of Linux 6.19.
@@ -150,11 +246,16 @@ impl Filesystem for LiveData {
 
     fn forget(&self, _: &Request, ino: INodeNo, n_lookups: u64) {
         self.tree.forget(Ino(ino.0), n_lookups);
+        self.pollers.forget(Ino(ino.0));
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         self.requests.count();
-        match self.tree.attr(Ino(ino.0)) {
+        let attr = match Ino(ino.0) {
+            STAGING_INO => Some(staging()),
+            ino => self.tree.attr(ino),
+        };
+        match attr {
             Some(attr) => reply.attr(&FOR_EVER, &file_attr(&attr)),
             None => reply.error(errno(Refusal::NotFound)),
         }
@@ -294,15 +395,27 @@ impl Filesystem for LiveData {
     fn poll(
         &self,
         _: &Request,
-        _: INodeNo,
+        ino: INodeNo,
         _: FileHandle,
-        _: PollNotifier,
+        waiting: PollNotifier,
         _: PollEvents,
-        _: PollFlags,
+        flags: PollFlags,
         reply: ReplyPoll,
     ) {
         self.requests.count();
-        reply.error(errno(Refusal::Unneeded));
+        let ino = Ino(ino.0);
+        if flags.contains(PollFlags::FUSE_POLL_SCHEDULE_NOTIFY) {
+            self.pollers.add(ino, waiting);
+        }
+        // Noted first, so that a change in between is told of one way or the other. There is
+        // always something to read; a descriptor whose version is superseded says so as sysfs
+        // does.
+        let superseded = self.tree.attr(ino).is_none_or(|attr| attr.n_links == 0);
+        reply.poll(if superseded {
+            PollEvents::POLLIN | PollEvents::POLLPRI | PollEvents::POLLERR
+        } else {
+            PollEvents::POLLIN
+        });
     }
 
     fn lseek(&self, _: &Request, _: INodeNo, _: FileHandle, _: i64, _: i32, reply: ReplyLseek) {
@@ -325,8 +438,8 @@ impl Filesystem for LiveData {
         reply.error(errno(Refusal::Unneeded));
     }
 
-    // Nobody writes. The mount is read-only, so the kernel refuses all of this by itself; a mount
-    // made writable behind our back is refused here.
+    // Nobody writes but the publisher. The mount that people see is read-only, so the kernel refuses
+    // all of this by itself; a mount made writable behind our back is refused here.
 
     fn setattr(
         &self,
@@ -355,19 +468,37 @@ impl Filesystem for LiveData {
         reply.error(errno(Refusal::ReadOnly));
     }
 
-    fn mkdir(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, reply: ReplyEntry) {
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        _: u32,
+        _: u32,
+        reply: ReplyEntry,
+    ) {
         self.requests.count();
-        reply.error(errno(Refusal::ReadOnly));
+        let made = name
+            .to_str()
+            .filter(|_| self.is_publisher(request))
+            .and_then(|name| {
+                self.tree
+                    .make_directory(Ino(parent.0), name, SystemTime::now())
+            });
+        match made {
+            Some(attr) => reply.entry(&FOR_EVER, &file_attr(&attr), GENERATION),
+            None => reply.error(errno(Refusal::ReadOnly)),
+        }
     }
 
-    fn unlink(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         self.requests.count();
-        reply.error(errno(Refusal::ReadOnly));
+        self.remove(request, parent, name, reply);
     }
 
-    fn rmdir(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         self.requests.count();
-        reply.error(errno(Refusal::ReadOnly));
+        self.remove(request, parent, name, reply);
     }
 
     fn symlink(&self, _: &Request, _: INodeNo, _: &OsStr, _: &Path, reply: ReplyEntry) {
@@ -377,16 +508,31 @@ impl Filesystem for LiveData {
 
     fn rename(
         &self,
-        _: &Request,
-        _: INodeNo,
-        _: &OsStr,
-        _: INodeNo,
-        _: &OsStr,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
         _: RenameFlags,
         reply: ReplyEmpty,
     ) {
         self.requests.count();
-        reply.error(errno(Refusal::ReadOnly));
+        let staged = name
+            .to_str()
+            .filter(|_| Ino(parent.0) == STAGING_INO && self.is_publisher(request))
+            .and_then(|number| number.parse().ok());
+        let renamed = match (staged, newname.to_str()) {
+            (Some(staged), Some(name)) => {
+                self.tree
+                    .rename(Ino(staged), Ino(newparent.0), name, SystemTime::now())
+            }
+            (None, _) | (_, None) => false,
+        };
+        if renamed {
+            reply.ok()
+        } else {
+            reply.error(errno(Refusal::ReadOnly))
+        }
     }
 
     fn link(&self, _: &Request, _: INodeNo, _: INodeNo, _: &OsStr, reply: ReplyEntry) {
@@ -472,6 +618,20 @@ impl Filesystem for LiveData {
     ) {
         self.requests.count();
         reply.error(errno(Refusal::ReadOnly));
+    }
+}
+
+impl LiveData {
+    fn remove(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let removed = name
+            .to_str()
+            .filter(|_| self.is_publisher(request))
+            .is_some_and(|name| self.tree.remove(Ino(parent.0), name, SystemTime::now()));
+        if removed {
+            reply.ok()
+        } else {
+            reply.error(errno(Refusal::ReadOnly))
+        }
     }
 }
 

@@ -20,7 +20,6 @@ mod restarts;
 mod server;
 mod signals;
 pub mod status;
-pub mod stub;
 mod systemd;
 mod upgrade;
 
@@ -82,6 +81,8 @@ pub struct Job {
     pub debug: bool,
     /// The process is in the background.
     pub background: bool,
+    /// The directory that a relative `secrets.path` is taken from.
+    pub started_in: PathBuf,
     /// What to start as the server and the publisher; this program, if unsaid.
     pub binary: Option<PathBuf>,
 }
@@ -476,6 +477,7 @@ impl<'a> Keeper<'a> {
         let start = Start {
             config: self.job.config.clone(),
             mountpoint: self.job.mountpoint.clone(),
+            started_in: self.job.started_in.clone(),
             wait_ms: self.job.wait.as_millis().try_into().unwrap_or(u64::MAX),
             strict: self.job.strict,
             debug: self.job.debug,

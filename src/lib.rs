@@ -58,7 +58,6 @@
 //! - `zookeeper_client` outside of [`source::zookeeper`].
 
 pub mod config;
-pub mod daemon;
 pub mod fuse;
 pub mod keeper;
 pub mod logging;
@@ -69,6 +68,7 @@ pub mod processes;
 pub mod publish;
 pub mod publisher;
 pub mod record;
+pub mod server;
 pub mod service;
 pub mod source;
 pub mod store;

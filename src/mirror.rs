@@ -32,7 +32,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
 use crate::path::ZnodePath;
-use crate::source::{ConnectError, Session, Source, Value};
+use crate::source::{ConnectError, Session, Source, Stat, Value};
 use backoff::Backoff;
 use look::{Finding, Known, Occasion};
 
@@ -66,6 +66,8 @@ pub struct Mirror<S, F> {
     nodes: HashMap<Id, Node>,
     ids: HashMap<ZnodePath, Id>,
     next_id: u64,
+    /// What was told before this mirror was, by znodes that are not watched yet.
+    told: HashMap<ZnodePath, Stat>,
 }
 
 /// What the mirror has learnt.
@@ -200,7 +202,15 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
             nodes: HashMap::new(),
             ids: HashMap::new(),
             next_id: 0,
+            told: HashMap::new(),
         }
+    }
+
+    /// Goes on where another mirror left off: of these znodes the content with this [`Stat`] was
+    /// told, and only what is later is told again.
+    pub fn going_on_from(mut self, told: HashMap<ZnodePath, Stat>) -> Self {
+        self.told = told;
+        self
     }
 
     /// Runs until the sender of the commands is dropped.
@@ -314,7 +324,8 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
                     let id = Id(self.next_id);
                     self.next_id += 1;
                     self.ids.insert(path.clone(), id);
-                    self.nodes.insert(id, Node::new(path));
+                    let known = self.told.remove(&path).map_or(Known::Nothing, Known::Content);
+                    self.nodes.insert(id, Node::new(path, known));
                     new.push(id);
                 }
                 new
@@ -350,12 +361,15 @@ impl Outage {
 }
 
 impl Node {
-    fn new(path: ZnodePath) -> Self {
+    fn new(path: ZnodePath, known: Known) -> Self {
         Self {
             path,
-            known: Known::Nothing,
+            known,
             unreadable: None,
-            state: State::Queued(Occasion::Unknown),
+            state: State::Queued(match known {
+                Known::Nothing => Occasion::Unknown,
+                Known::Content(_) | Known::Absent(_) => Occasion::Reconnected,
+            }),
             watch: None,
             backoff: Backoff::looking(),
         }

@@ -120,9 +120,20 @@ impl FilePath {
             .expect("a FilePath has at least one name")
     }
 
+    /// The first `n` names; at least one.
+    pub fn prefix(&self, n: usize) -> Self {
+        Self(self.0[..n.max(1)].into())
+    }
+
     /// The entry of this name in the directory of this path.
     pub fn child(&self, name: &Name) -> Self {
-        Self(self.0.iter().chain(std::iter::once(name)).cloned().collect())
+        Self(
+            self.0
+                .iter()
+                .chain(std::iter::once(name))
+                .cloned()
+                .collect(),
+        )
     }
 
     /// The directories above, from the nearest to the outermost, without the root.

@@ -53,6 +53,9 @@ pub struct Start {
     pub config: PathBuf,
     /// Where it is or will be mounted, without symbolic links.
     pub mountpoint: PathBuf,
+    /// The directory that a relative `secrets.path` is taken from.
+    #[serde(default)]
+    pub started_in: PathBuf,
     /// How long the first load may take, in milliseconds.
     pub wait_ms: u64,
     /// A problem of the configuration ends a mount that is not ready.

@@ -1,10 +1,10 @@
 //! Publishes changes: a queue in which the newest change of each file wins, and a thread that
 //! carries them to the kernel.
 //!
-//! With a publisher process, a change is a rename(2) of a staged file: see [`by_rename`]. Without
-//! one, the tree is changed and the kernel told to forget what it held: see [`by_notice`], which
-//! wakes no inotify watcher. Whatever the way, when a change counts as published every later open
-//! shows it.
+//! With a publisher process, a change is a rename(2) of a staged file (`publish/by_rename.rs`).
+//! Without one, the tree is changed and the kernel told to forget what it held
+//! (`publish/by_notice.rs`), which wakes no inotify watcher. Whatever the way, when a change counts
+//! as published every later open shows it.
 //!
 //! The thread holds no lock while it waits, for the publisher's system calls are answered by the
 //! threads that serve the kernel.
@@ -14,23 +14,29 @@ mod by_rename;
 mod queue;
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use fuser::Notifier;
 
 use crate::fuse::Pollers;
 use crate::path::ZnodePath;
 use crate::source::Stat;
-use crate::store::Writer;
+use crate::store::{Reader, Writer};
 use crate::tree::{Change, Staged, Step};
+use crate::wire::Socket;
 use by_rename::Remote;
-use queue::{Item, Queue};
+use queue::{Item, Queue, Task};
 
 /// How many changes are carried to the kernel together: enough to keep both processes busy, few
 /// enough that a change which comes meanwhile does not wait long.
 const BATCH: usize = 64;
+
+/// How long changes wait for another publisher when one has died, before the kernel is notified
+/// without.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Takes changes and publishes them.
 pub struct Publishing {
@@ -41,29 +47,66 @@ pub struct Publishing {
 /// What a change makes known of a znode once it is published.
 pub type Known = (ZnodePath, Option<Stat>);
 
+/// Takes the memory of the record, to pass it on.
+pub type PassOn = Box<dyn Fn(BorrowedFd<'_>) -> io::Result<()> + Send>;
+
 /// What the thread works with.
 struct Worker {
     queue: Arc<Queue>,
     tree: Writer,
+    reader: Reader,
     notifier: Notifier,
     pollers: Pollers,
     publisher: Option<Remote>,
+    pass_on: PassOn,
 }
 
 impl Publishing {
-    /// Starts the thread, which publishes by notice until it is given a publisher.
-    pub fn spawn(tree: Writer, notifier: Notifier, pollers: Pollers) -> io::Result<Self> {
+    /// Starts the thread, which publishes by notice until it is given a publisher. A record that
+    /// was written anew is passed on.
+    pub fn spawn(
+        (tree, reader): (Writer, Reader),
+        notifier: Notifier,
+        pollers: Pollers,
+        pass_on: PassOn,
+    ) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
-        let worker = Worker { queue: Arc::clone(&queue), tree, notifier, pollers, publisher: None };
-        let thread =
-            std::thread::Builder::new().name("publish".into()).spawn(move || worker.run())?;
+        let worker = Worker {
+            queue: Arc::clone(&queue),
+            tree,
+            reader,
+            notifier,
+            pollers,
+            publisher: None,
+            pass_on,
+        };
+        let thread = std::thread::Builder::new()
+            .name("publish".into())
+            .spawn(move || worker.run())?;
         Ok(Self { queue, thread })
     }
 
     /// Publishes a change, which was found at `now`, and comes back at once. Of several changes of
-    /// one file that wait, the last is published.
+    /// one file that wait, the last is published. `known` holds once it is.
     pub fn publish(&self, change: Change, now: SystemTime, known: Option<Known>) {
         self.queue.push(change, now, known);
+    }
+
+    /// Goes through this publisher from now on; or notifies the kernel, without one.
+    pub fn use_publisher(&self, publisher: Option<Socket>) {
+        self.queue.order(Task::Use(publisher.map(Remote::new)));
+    }
+
+    /// Publishes what waits, and then nothing until [`Publishing::thaw`]: the record is complete.
+    /// Comes back when that is so.
+    pub fn freeze(&self) {
+        self.queue.order(Task::Freeze);
+        self.queue.flush();
+    }
+
+    /// Goes on after [`Publishing::freeze`].
+    pub fn thaw(&self) {
+        self.queue.order(Task::Thaw);
     }
 
     /// Waits until everything handed over before is published.
@@ -82,8 +125,20 @@ impl Publishing {
 
 impl Worker {
     fn run(mut self) {
-        while let Some(batch) = self.queue.take(BATCH) {
+        while let Some((tasks, batch)) = self.queue.take(BATCH) {
+            for task in tasks {
+                match task {
+                    Task::Use(publisher) => self.publisher = publisher,
+                    Task::Freeze => self.tree.freeze(),
+                    Task::Thaw => self.tree.thaw(),
+                }
+            }
             self.publish(batch);
+            if self.tree.wants_compaction()
+                && let Err(err) = self.tree.compact(&self.pass_on)
+            {
+                log::error!("the record cannot be written anew: {err}");
+            }
             self.queue.published();
         }
     }
@@ -91,8 +146,12 @@ impl Worker {
     fn publish(&mut self, batch: Vec<Item>) {
         let mut steps: Vec<(Step, SystemTime)> = Vec::new();
         let mut known = Vec::new();
-        for item in batch {
-            let Item { change, now, known: makes_known } = item;
+        for Item {
+            change,
+            now,
+            known: makes_known,
+        } in batch
+        {
             if let Change::Confirm { path } = &change {
                 if let Some(effect) = self.tree.confirm(path, now) {
                     by_notice::tell(&self.notifier, &effect);
@@ -102,9 +161,7 @@ impl Worker {
             }
             known.extend(makes_known);
         }
-        if let Some(publisher) = &mut self.publisher {
-            by_rename::publish(publisher, &self.tree, &self.notifier, &steps);
-        }
+        self.by_rename(&steps);
         for (step, now) in &steps {
             // What the publisher did not bring about, for there is none or it failed.
             if let Some(effect) = self.tree.settle(step.directory, &step.name, *now) {
@@ -115,7 +172,27 @@ impl Worker {
             }
         }
         for (path, stat) in known {
-            self.tree.know(path, stat);
+            self.tree.know(&path, stat);
+        }
+    }
+
+    /// Has the publisher carry the steps out; when it dies meanwhile, the next one the rest.
+    fn by_rename(&mut self, steps: &[(Step, SystemTime)]) {
+        while let Some(publisher) = &mut self.publisher {
+            let left: Vec<&Step> = steps
+                .iter()
+                .map(|(step, _)| step)
+                .filter(|step| self.tree.is_staged(step.directory, &step.name))
+                .collect();
+            if left.is_empty() {
+                return;
+            }
+            let Err(err) = by_rename::publish(publisher, &self.reader, &self.notifier, &left)
+            else {
+                return;
+            };
+            log::warn!("the publisher is gone: {err}");
+            self.publisher = self.queue.wait_for_publisher(PATIENCE);
         }
     }
 }

@@ -7,10 +7,12 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::keeper;
 use crate::processes::{Done, SystemCall, ToPublisher};
 use crate::wire::Socket;
 
@@ -20,8 +22,22 @@ pub const STAGING: &str = ".livedata-staging";
 /// Permission bits of directories it makes; the server knows better, so they do not count.
 const DIRECTORY: Mode = Mode::from_raw_mode(0o555);
 
+/// The main of the publisher process.
+pub fn main() -> ExitCode {
+    let worked = keeper::bind_to_parent("livedata-publish")
+        .and_then(|()| io::stdin().as_fd().try_clone_to_owned())
+        .and_then(|server| run(&Socket::from(server)));
+    match worked {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("livedata-fuse: the publisher: {err}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Works until the server is gone.
-pub fn run(server: &Socket) -> io::Result<()> {
+fn run(server: &Socket) -> io::Result<()> {
     let mut root = None;
     while let Some((message, with)) = server.receive::<ToPublisher>()? {
         match message {

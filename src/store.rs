@@ -15,7 +15,7 @@ use parking_lot::RwLock;
 use crate::path::{FilePath, Name, ZnodePath};
 use crate::record::{Entry, Record, RecordError};
 use crate::source::Stat;
-use crate::tree::{Attr, Change, Effect, Ino, Listed, Ownership, Room, Staged, Tree};
+use crate::tree::{Attr, Change, Effect, Ino, Kind, Listed, Ownership, Room, Staged, Tree};
 
 /// Changes the tree. There is one, so changes have one order.
 pub struct Writer(Arc<RwLock<State>>);
@@ -287,6 +287,36 @@ impl Reader {
     /// See [`Tree::read`].
     pub fn read(&self, ino: Ino) -> Option<Arc<[u8]>> {
         self.0.read().tree.read(ino)
+    }
+
+    /// See [`Tree::find`].
+    pub fn find(&self, path: &FilePath) -> Option<Ino> {
+        self.0.read().tree.find(path)
+    }
+
+    /// See [`Tree::paths`].
+    pub fn paths(&self) -> Vec<(FilePath, Kind)> {
+        self.0.read().tree.paths()
+    }
+
+    /// See [`Tree::list`].
+    pub fn list(&self, ino: Ino, cookie: u64, take: impl FnMut(Listed<'_>) -> Room) -> bool {
+        self.0.read().tree.list(ino, cookie, take)
+    }
+
+    /// See [`Tree::list_and_look_up`].
+    pub fn list_and_look_up(
+        &self,
+        ino: Ino,
+        cookie: u64,
+        take: impl FnMut(Listed<'_>) -> Room,
+    ) -> bool {
+        self.0.write().tree.list_and_look_up(ino, cookie, take)
+    }
+
+    /// See [`Tree::paths`].
+    pub fn paths(&self) -> Vec<(FilePath, Kind)> {
+        self.0.read().tree.paths()
     }
 
     /// See [`Tree::list`].

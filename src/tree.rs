@@ -73,6 +73,8 @@ pub struct Step {
     pub directory: Ino,
     /// The name.
     pub name: Name,
+    /// The same as a path.
+    pub path: FilePath,
     /// Which call.
     pub call: Call,
     /// What the name leads to until then.
@@ -324,8 +326,8 @@ impl Tree {
             return self.confirm(path, now).into_iter().collect();
         }
         match self.intend(change, now) {
-            Some((directory, name, intent)) => self
-                .carry_out(directory, &name, intent, now)
+            Some((directory, path, intent)) => self
+                .carry_out(directory, path.split_last().0, intent, now)
                 .into_iter()
                 .collect(),
             None => Vec::new(),
@@ -339,9 +341,10 @@ impl Tree {
     /// Where the kernel does not hold the directory, the change is done at once. A confirmation
     /// is no such change: see [`Tree::confirm`].
     pub fn stage(&mut self, change: Change, now: SystemTime) -> Staged {
-        let Some((directory, name, intent)) = self.intend(change, now) else {
+        let Some((directory, path, intent)) = self.intend(change, now) else {
             return Staged::Nothing;
         };
+        let name = path.split_last().0.clone();
         if !self.inodes.is_known(directory) {
             self.carry_out(directory, &name, intent, now);
             return Staged::Done;
@@ -358,7 +361,13 @@ impl Tree {
         };
         self.intents.insert((directory, name.clone()), intent);
         let replaces = self.leads_to(directory, name.as_str());
-        Staged::Step(Step { directory, name, call, replaces })
+        Staged::Step(Step {
+            directory,
+            name,
+            path,
+            call,
+            replaces,
+        })
     }
 
     /// Carries out what was staged for the name without the kernel's help, which must be told of
@@ -576,7 +585,9 @@ impl Tree {
         let mut found: Vec<(FilePath, Kind)> = Vec::new();
         let mut directories = vec![(Ino::ROOT, None::<FilePath>)];
         while let Some((ino, path)) = directories.pop() {
-            let Some(directory) = self.inodes.directory(ino) else { continue };
+            let Some(directory) = self.inodes.directory(ino) else {
+                continue;
+            };
             for (name, _, entry) in directory.entries() {
                 let path = match &path {
                     Some(path) => path.child(name),
@@ -604,7 +615,7 @@ impl Tree {
 
     /// Turns a change into what one name is to lead to, with all that is below it made already;
     /// none where nothing is to change.
-    fn intend(&mut self, change: Change, now: SystemTime) -> Option<(Ino, Name, Intent)> {
+    fn intend(&mut self, change: Change, now: SystemTime) -> Option<(Ino, FilePath, Intent)> {
         let (path, make) = match change {
             Change::Put {
                 path,
@@ -662,7 +673,8 @@ impl Tree {
             staged.get_or_insert(ino);
             parent = ino;
         }
-        Some((directory, top, Intent::Lead(staged?)))
+        let path = path.prefix(parents.len() - missing.len() + 1);
+        Some((directory, path, Intent::Lead(staged?)))
     }
 
     /// Whether a file of this body is something else than what is there.
@@ -682,7 +694,7 @@ impl Tree {
         }
     }
 
-    fn intend_to_remove(&mut self, path: &FilePath, kind: Kind) -> Option<(Ino, Name, Intent)> {
+    fn intend_to_remove(&mut self, path: &FilePath, kind: Kind) -> Option<(Ino, FilePath, Intent)> {
         let (name, parents) = path.split_last();
         let directory = parents
             .iter()
@@ -694,7 +706,7 @@ impl Tree {
             (Body::Directory(entries), Kind::Directory) if entries.is_empty() => {}
             (Body::File { .. } | Body::Directory(_), _) => return None,
         }
-        Some((directory, name.clone(), Intent::Vanish))
+        Some((directory, path.clone(), Intent::Vanish))
     }
 
     /// The last change of a name counts.

@@ -5,14 +5,13 @@
 //! content is stored into the page cache; the publisher renames it onto its name, at which the
 //! tree changes; and looks at the name, so that the first reader asks nothing.
 
-use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 
 use fuser::{INodeNo, Notifier};
 
 use crate::processes::{Done, SystemCall, ToPublisher};
-use crate::store::Writer;
+use crate::store::Reader;
 use crate::tree::{Call, Ino, Step};
 use crate::wire::Socket;
 
@@ -55,33 +54,33 @@ impl Remote {
 /// that the publisher is gone.
 pub(super) fn publish(
     publisher: &mut Remote,
-    tree: &Writer,
+    tree: &Reader,
     notifier: &Notifier,
-    steps: &[Step],
+    steps: &[&Step],
 ) -> io::Result<()> {
     let mut knows = Vec::new();
     let mut calls = Vec::new();
-    let mut paths = HashMap::new();
     for step in steps {
-        let Some(directory) = paths
-            .entry(step.directory)
-            .or_insert_with(|| tree.path_of(step.directory))
-            .clone()
-        else {
-            continue;
-        };
-        let path: PathBuf = directory.join(step.name.as_str());
+        let path = PathBuf::from(step.path.to_string());
         calls.push(match &step.call {
             Call::Rename { staged } => {
                 knows.push(*staged);
-                SystemCall::Rename { staged: staged.0, to: path }
+                SystemCall::Rename {
+                    staged: staged.0,
+                    to: path,
+                }
             }
             Call::Mkdir => SystemCall::Mkdir { path },
             Call::Unlink => SystemCall::Unlink { path },
             Call::Rmdir => SystemCall::Rmdir { path },
         });
     }
-    publisher.call_all(knows.iter().map(|ino| SystemCall::Know { staged: ino.0 }).collect())?;
+    publisher.call_all(
+        knows
+            .iter()
+            .map(|ino| SystemCall::Know { staged: ino.0 })
+            .collect(),
+    )?;
     for ino in knows {
         store(tree, notifier, ino);
     }
@@ -96,8 +95,10 @@ pub(super) fn publish(
 }
 
 /// Fills the page cache of an inode that nobody can have open yet.
-fn store(tree: &Writer, notifier: &Notifier, ino: Ino) {
-    let Some(content) = tree.read(ino) else { return };
+fn store(tree: &Reader, notifier: &Notifier, ino: Ino) {
+    let Some(content) = tree.read(ino) else {
+        return;
+    };
     if content.is_empty() || content.len() > STORE_LIMIT {
         return;
     }

@@ -1,13 +1,24 @@
 //! What waits to be published: in order, but of each file only the newest change.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::path::FilePath;
 use crate::publish::Known;
+use crate::publish::by_rename::Remote;
 use crate::tree::Change;
+
+/// What is to be done besides publishing, before what comes later.
+pub(super) enum Task {
+    /// Go through this publisher, or none.
+    Use(Option<Remote>),
+    /// Publish what waits and no more.
+    Freeze,
+    /// Publish again.
+    Thaw,
+}
 
 /// The changes that wait.
 #[derive(Default)]
@@ -30,6 +41,9 @@ pub(super) struct Item {
 struct Waiting {
     order: VecDeque<FilePath>,
     items: HashMap<FilePath, Item>,
+    tasks: VecDeque<Task>,
+    /// Changes wait until this is over.
+    frozen: bool,
     /// Taken and not published yet.
     busy: bool,
     closed: bool,
@@ -59,34 +73,80 @@ impl Queue {
         self.more.notify_one();
     }
 
-    /// Waits for changes and takes at most `most` of them. None at the end.
-    pub(super) fn take(&self, most: usize) -> Option<Vec<Item>> {
+    /// Orders a task. A freeze comes after all that waits.
+    pub(super) fn order(&self, task: Task) {
+        self.waiting.lock().tasks.push_back(task);
+        self.more.notify_one();
+    }
+
+    /// Waits for something to do, and takes the tasks and at most `most` changes. None at the end.
+    pub(super) fn take(&self, most: usize) -> Option<(Vec<Task>, Vec<Item>)> {
         let mut waiting = self.waiting.lock();
-        while waiting.order.is_empty() && !waiting.closed {
+        while !waiting.has_work() && !waiting.closed {
             self.more.wait(&mut waiting);
         }
-        if waiting.order.is_empty() {
+        if !waiting.has_work() {
             return None;
         }
         waiting.busy = true;
-        let n = waiting.order.len().min(most);
+        let mut tasks = Vec::new();
+        while let Some(task) = waiting.tasks.pop_front() {
+            match task {
+                Task::Freeze if !waiting.order.is_empty() => {
+                    waiting.tasks.push_front(task);
+                    break;
+                }
+                Task::Freeze => waiting.frozen = true,
+                Task::Thaw => waiting.frozen = false,
+                Task::Use(_) => {}
+            }
+            tasks.push(task);
+        }
+        let n = match waiting.frozen {
+            true => 0,
+            false => waiting.order.len().min(most),
+        };
         let paths: Vec<_> = waiting.order.drain(..n).collect();
-        let taken = paths.iter().filter_map(|path| waiting.items.remove(path)).collect();
-        Some(taken)
+        let items = paths
+            .iter()
+            .filter_map(|path| waiting.items.remove(path))
+            .collect();
+        Some((tasks, items))
+    }
+
+    /// Waits for a publisher to be given; none if that takes too long, or is said.
+    pub(super) fn wait_for_publisher(&self, patience: Duration) -> Option<Remote> {
+        let deadline = Instant::now() + patience;
+        let mut waiting = self.waiting.lock();
+        loop {
+            let given = waiting
+                .tasks
+                .iter()
+                .position(|task| matches!(task, Task::Use(_)));
+            if let Some(at) = given {
+                return match waiting.tasks.remove(at) {
+                    Some(Task::Use(publisher)) => publisher,
+                    Some(Task::Freeze | Task::Thaw) | None => None,
+                };
+            }
+            if waiting.closed || self.more.wait_until(&mut waiting, deadline).timed_out() {
+                return None;
+            }
+        }
     }
 
     /// What was taken is published.
     pub(super) fn published(&self) {
         let mut waiting = self.waiting.lock();
         waiting.busy = false;
-        if waiting.order.is_empty() {
+        if !waiting.has_work() {
             self.idle.notify_all();
         }
     }
 
     pub(super) fn flush(&self) {
         let mut waiting = self.waiting.lock();
-        while waiting.busy || !waiting.order.is_empty() {
+        while waiting.busy || waiting.has_work() {
             self.idle.wait(&mut waiting);
         }
     }
@@ -94,5 +154,11 @@ impl Queue {
     pub(super) fn close(&self) {
         self.waiting.lock().closed = true;
         self.more.notify_one();
+    }
+}
+
+impl Waiting {
+    fn has_work(&self) -> bool {
+        !self.tasks.is_empty() || (!self.frozen && !self.order.is_empty())
     }
 }

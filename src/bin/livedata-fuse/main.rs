@@ -31,8 +31,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Check(arguments) => run_check(&arguments),
         Command::Status(arguments) => status::run(&arguments),
-        Command::ServeMount => Ok(keeper::stub::main("server")),
-        Command::PublishMount => Ok(keeper::stub::main("publisher")),
+        Command::ServeMount => Ok(livedata::server::main()),
+        Command::PublishMount => Ok(livedata::publisher::main()),
         Command::ProbeMount { mountpoint } => Ok(match mountpoint::probe_here(&mountpoint) {
             mountpoint::Health::Alive => ExitCode::SUCCESS,
             mountpoint::Health::Dead | mountpoint::Health::Hung => ExitCode::FAILURE,

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use crate::config::{Node, OnDelete};
 use crate::mirror::{Reason, Update};
 use crate::path::{FilePath, ZnodePath};
-use crate::tree::{Change, Ownership};
+use crate::source::Stat;
+use crate::store::Reader;
+use crate::tree::{Change, Kind, Ownership};
 
 /// The configured nodes, and what is known of their znodes.
 pub(super) struct Files {
@@ -25,6 +27,8 @@ struct Znode {
     nodes: Vec<usize>,
     /// The content last told; the same memory that the tree serves.
     content: Option<Arc<[u8]>>,
+    /// The [`Stat`] of that content.
+    stat: Option<Stat>,
     state: State,
 }
 
@@ -115,6 +119,57 @@ impl Files {
         changes
     }
 
+    /// Goes on with what another process showed: `known` are the znodes whose content was published
+    /// everywhere. Gives the changes that take away what is not configured any more.
+    pub(super) fn recall(
+        &mut self,
+        nodes: &[Node],
+        mut known: HashMap<ZnodePath, Stat>,
+        tree: &Reader,
+    ) -> Vec<Change> {
+        for node in nodes {
+            let Some(stat) = known.get(&node.source).copied() else {
+                continue;
+            };
+            let content = tree.find(&node.dest).and_then(|ino| tree.read(ino));
+            let znode = self.znodes.entry(node.source.clone()).or_default();
+            let others = znode.content.as_ref().is_none_or(|other| Some(other) == content.as_ref());
+            if content.is_none() || !others {
+                // Not shown everywhere, or not alike: it is read again.
+                known.remove(&node.source);
+                self.znodes.remove(&node.source);
+                continue;
+            }
+            znode.content = content;
+            znode.stat = Some(stat);
+        }
+        let dests: HashSet<&FilePath> = nodes.iter().map(|node| &node.dest).collect();
+        let wanted = directories(nodes);
+        // What is in a directory comes behind it.
+        tree.paths()
+            .into_iter()
+            .rev()
+            .filter_map(|(path, kind)| match kind {
+                Kind::File if !dests.contains(&path) => Some(Change::Remove { path }),
+                Kind::Directory if !wanted.contains(&path) => {
+                    Some(Change::RemoveDirectory { path })
+                }
+                Kind::File | Kind::Directory => None,
+            })
+            .collect()
+    }
+
+    /// The znodes whose content is known, and its [`Stat`].
+    pub(super) fn told(&self) -> HashMap<ZnodePath, Stat> {
+        let told = |(path, znode): (&ZnodePath, &Znode)| Some((path.clone(), znode.stat?));
+        self.znodes.iter().filter_map(told).collect()
+    }
+
+    /// Why there is no session, if there is none.
+    pub(super) fn disconnected(&self) -> Option<&str> {
+        self.disconnected.as_deref()
+    }
+
     /// The znodes to watch.
     pub(super) fn sources(&self) -> Vec<ZnodePath> {
         let sources: BTreeSet<_> = self.nodes.iter().map(|node| node.source.clone()).collect();
@@ -129,6 +184,7 @@ impl Files {
                     return Vec::new();
                 };
                 znode.content = Some(Arc::clone(&value.content));
+                znode.stat = Some(value.stat);
                 nodes.map(|node| put(node, &value.content)).collect()
             }
             Update::Absent { path } => {
@@ -138,6 +194,7 @@ impl Files {
                 let nodes: Vec<_> = nodes.collect();
                 if nodes.iter().all(|node| node.on_delete == OnDelete::Remove) {
                     znode.content = None;
+                    znode.stat = None;
                 }
                 let goes = nodes
                     .iter()

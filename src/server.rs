@@ -1,0 +1,676 @@
+//! The server process: mirror -> files -> tree -> kernel, from the first load on, or from where a
+//! dead server left off.
+//!
+//! Threads: `mirror` runs the connection and hands on what it learns; `publish` carries changes to
+//! the kernel; `fuse` answers it; `keeper` hears the keeper; the main thread waits for events and
+//! decides. Lock order: the desk, then the queue of changes, then the tree; nothing waits under
+//! them. The process ends when the keeper does, and is killed when the mount ends: it has nothing
+//! to tidy up.
+
+mod files;
+mod kernel;
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use log::LevelFilter;
+use parking_lot::Mutex;
+use rustix::fs::MemfdFlags;
+use thiserror::Error;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::config::{self, Config};
+use crate::fuse::{LiveData, Publishers, Requests};
+use crate::keeper;
+use crate::logging::{self, Logging};
+use crate::mirror::{Command, Mirror, Reason, Update};
+use crate::path::ZnodePath;
+use crate::processes::{Start, ToKeeper, ToServer};
+use crate::publish::{Known, Publishing};
+use crate::record::{Record, RecordError};
+use crate::service;
+use crate::source::Stat;
+use crate::source::zookeeper::ZooKeeper;
+use crate::store::{self, Reader};
+use crate::tree::{Change, Kind, Ownership};
+use crate::wire::Socket;
+use files::{Files, Progress};
+use kernel::{Connection, Line};
+
+/// How often progress is told while the mount is not ready.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How often the kernel is asked what it still holds of the time of another server.
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How many missing nodes are named one by one.
+const MAX_NAMED: usize = 20;
+
+/// Why there is no server (any more); one line for the keeper.
+#[derive(Debug, Error)]
+enum Error {
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    #[error("--strict: the configuration has a problem, so nothing is mounted: {0}")]
+    Problem(String),
+    #[error("required nodes are missing, so nothing is mounted: {}", .0.join(", "))]
+    RequiredMissing(Vec<String>),
+    #[error("the record of the mount cannot be gone on with")]
+    Record(#[from] RecordError),
+    #[error("{what}")]
+    System {
+        what: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the connection to the kernel broke: {0}")]
+    Serving(String),
+    #[error("the mirror's thread panicked; the log has its last words")]
+    Mirror,
+    #[error("the keeper is gone")]
+    KeeperGone,
+}
+
+enum Event {
+    /// The first load is complete.
+    Complete,
+    /// The connection to the kernel ended.
+    Unmounted(io::Result<()>),
+    /// The mirror ended.
+    MirrorEnded,
+    /// The keeper says something.
+    Keeper(ToServer, Vec<OwnedFd>),
+    /// The keeper is gone.
+    KeeperGone,
+}
+
+/// The main of the server process.
+pub fn main() -> ExitCode {
+    let logging = logging::start(LevelFilter::Info);
+    let keeper = match connect() {
+        Ok(keeper) => Arc::new(keeper),
+        Err(err) => {
+            eprintln!("livedata-fuse: this command is for `livedata-fuse mount` to start: {err}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&keeper, &logging) {
+        Ok(()) | Err(Error::KeeperGone) => ExitCode::SUCCESS,
+        Err(err) => {
+            let reason = format!("{:#}", anyhow::Error::new(err));
+            // A keeper that is gone needs no reason.
+            let _ = keeper.send(&ToKeeper::Failed { reason }, &[]);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Takes the socket to the keeper from stdin.
+fn connect() -> io::Result<Socket> {
+    keeper::bind_to_parent("livedata-server")?;
+    let socket = io::stdin().as_fd().try_clone_to_owned()?;
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    Ok(Socket::from(socket))
+}
+
+fn run(keeper: &Arc<Socket>, logging: &Logging) -> Result<(), Error> {
+    let (message, with) = keeper.receive().map_err(system("the keeper is not understood"))?.ok_or(
+        Error::KeeperGone,
+    )?;
+    let ToServer::Start(start) = message else {
+        return Err(Error::System {
+            what: "the keeper is not understood",
+            source: io::ErrorKind::InvalidData.into(),
+        });
+    };
+    logging.set_level(match (start.debug, start.background) {
+        (true, _) => LevelFilter::Debug,
+        (false, true) => LevelFilter::Warn,
+        (false, false) => LevelFilter::Info,
+    });
+    let mut server = Server::start(start, with, keeper, logging)?;
+    let ended = server.live();
+    if let Err(err) = &ended {
+        log::error!("{err}");
+    }
+    ended
+}
+
+struct Server {
+    start: Start,
+    config: Config,
+    keeper: Arc<Socket>,
+    logging: Logging,
+    events: Receiver<Event>,
+    tell: Sender<Event>,
+    desk: Arc<Mutex<Desk>>,
+    publishers: Publishers,
+    requests: Requests,
+    reader: Reader,
+    line: Line,
+    loading: Arc<AtomicBool>,
+    mirror: Option<Running>,
+}
+
+/// The mirror's thread, while it runs.
+struct Running {
+    commands: UnboundedSender<Command<ZooKeeper>>,
+    thread: JoinHandle<()>,
+}
+
+/// Where updates become changes.
+struct Desk {
+    files: Files,
+    publishing: Publishing,
+}
+
+impl Desk {
+    fn carry_out(&self, changes: Vec<Change>, now: SystemTime, known: Option<Known>) {
+        let last = changes.len().saturating_sub(1);
+        for (at, change) in changes.into_iter().enumerate() {
+            // Known is what all files of the znode show.
+            let known = known.clone().filter(|_| at == last);
+            self.publishing.publish(change, now, known);
+        }
+    }
+
+    fn update(&mut self, update: Update) {
+        log_update(&update);
+        let now = match &update {
+            Update::Confirmed { age, .. } => SystemTime::now() - *age,
+            _ => SystemTime::now(),
+        };
+        let known = match &update {
+            Update::Content { path, value } => Some((path.clone(), Some(value.stat))),
+            Update::Absent { path } => Some((path.clone(), None)),
+            Update::Unreadable { .. }
+            | Update::Confirmed { .. }
+            | Update::Connected { .. }
+            | Update::Disconnected { .. } => None,
+        };
+        let changes = self.files.update(update);
+        self.carry_out(changes, now, known);
+    }
+}
+
+impl Server {
+    /// Comes up to the point where the kernel is answered.
+    fn start(
+        start: Start,
+        with: Vec<OwnedFd>,
+        keeper: &Arc<Socket>,
+        logging: &Logging,
+    ) -> Result<Self, Error> {
+        let mut with = with.into_iter();
+        let device = with.next().ok_or_else(no("no /dev/fuse came"))?;
+        let config = load(&start)?;
+        if !start.takes_over {
+            for problem in config.problems.iter().filter(|_| !start.background) {
+                log::warn!("{problem}");
+            }
+            if let (true, Some(problem)) = (start.strict, config.problems.first()) {
+                return Err(Error::Problem(problem.to_string()));
+            }
+        }
+        let (tree, reader, known) = if start.takes_over {
+            let record = with.next().ok_or_else(no("no record came"))?;
+            store::restored(mounter(), record)?
+        } else {
+            let record = Record::create().map_err(system("no memory for the record"))?;
+            let (tree, reader) = store::recorded(mounter(), record, SystemTime::now())
+                .map_err(system("no memory for the record"))?;
+            tree.hand_over(|memory| keeper.send(&ToKeeper::Record, &[memory]))
+                .map_err(system("the keeper does not listen"))?;
+            (tree, reader, HashMap::new())
+        };
+        let requests = Requests::default();
+        let filesystem = LiveData::new(reader.clone(), requests.clone());
+        let (publishers, pollers) = (filesystem.publishers(), filesystem.pollers());
+        for pid in &start.publishers {
+            publishers.add(*pid);
+        }
+        let broken = system("the kernel refused the connection");
+        let connection = match start.init.filter(|_| start.takes_over) {
+            Some(init) => {
+                let connection =
+                    Connection::take_over(filesystem, init, device).map_err(broken)?;
+                tell(keeper, &ToKeeper::Loaded)?;
+                wait_for_go(keeper)?;
+                connection
+            }
+            None => {
+                let seen = filesystem.init_seen();
+                let (connection, init) =
+                    Connection::open(filesystem, &seen, device).map_err(broken)?;
+                tell(keeper, &ToKeeper::Init(init))?;
+                connection
+            }
+        };
+        let (tell, events) = mpsc::channel();
+        hear_keeper(Arc::clone(keeper), tell.clone())?;
+        let (line, notifier) = (connection.line(), connection.notifier());
+        if start.takes_over
+            && let Err(err) = line.resend()
+        {
+            log::error!("requests in flight are lost, whoever made them waits: {err}; it takes Linux 6.9");
+        }
+        let ended = tell.clone();
+        connection
+            .serve(move |result| {
+                let _ = ended.send(Event::Unmounted(result));
+            })
+            .map_err(system("cannot start a thread"))?;
+        let to_keeper = Arc::clone(keeper);
+        let pass_on = Box::new(move |memory: std::os::fd::BorrowedFd<'_>| {
+            to_keeper.send(&ToKeeper::Record, &[memory])
+        });
+        let publishing =
+            Publishing::spawn((tree, reader.clone()), notifier, pollers, pass_on)
+                .map_err(system("cannot start a thread"))?;
+        let mut files = Files::new();
+        let now = SystemTime::now();
+        let leftovers = files.recall(&config.nodes, known, &reader);
+        let changes = files.plan(config.nodes.clone());
+        let desk = Desk { files, publishing };
+        desk.carry_out(leftovers, now, None);
+        desk.carry_out(changes, now, None);
+        let mut server = Self {
+            loading: Arc::new(AtomicBool::new(!start.takes_over)),
+            start,
+            config,
+            keeper: Arc::clone(keeper),
+            logging: logging.clone(),
+            events,
+            tell,
+            desk: Arc::new(Mutex::new(desk)),
+            publishers,
+            requests,
+            reader,
+            line,
+            mirror: None,
+        };
+        server.start_mirror()?;
+        Ok(server)
+    }
+
+    fn live(&mut self) -> Result<(), Error> {
+        if !self.start.takes_over {
+            self.wait_until_ready()?;
+        }
+        self.settle_down()?;
+        loop {
+            match self.events.recv_timeout(PROBE_INTERVAL) {
+                Err(RecvTimeoutError::Timeout) => self.probe(),
+                Ok(event) => self.handle(event)?,
+                Err(RecvTimeoutError::Disconnected) => return Err(Error::Mirror),
+            }
+        }
+    }
+
+    fn wait_until_ready(&mut self) -> Result<(), Error> {
+        let deadline = Instant::now() + Duration::from_millis(self.start.wait_ms);
+        let mut next_report = Instant::now();
+        loop {
+            if self.desk.lock().files.is_complete() {
+                return Ok(());
+            }
+            let now = Instant::now();
+            let progress = self.desk.lock().files.progress();
+            if now >= deadline {
+                if progress.n_required_missing > 0 {
+                    let missing = self.desk.lock().files.missing(true);
+                    return Err(Error::RequiredMissing(first(&missing).collect()));
+                }
+                return Ok(());
+            }
+            if now >= next_report {
+                next_report = now + PROGRESS_INTERVAL;
+                let Progress { n_answered, n_nodes, .. } = progress;
+                tell(&self.keeper, &ToKeeper::Loading { n_answered, n_nodes })?;
+            }
+            match self.events.recv_timeout(deadline.min(next_report) - now) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(event) => self.handle(event)?,
+                Err(RecvTimeoutError::Disconnected) => return Err(Error::Mirror),
+            }
+        }
+    }
+
+    /// The first load is over, or a successor goes on: says so, and leaves the terminal.
+    fn settle_down(&mut self) -> Result<(), Error> {
+        let missing = self.desk.lock().files.missing(false);
+        if !self.start.takes_over {
+            for node in first(&missing) {
+                log::warn!("no file yet: {node}");
+            }
+        }
+        self.loading.store(false, Ordering::Relaxed);
+        self.desk.lock().publishing.flush();
+        if self.start.background {
+            if let Err(err) = self.logging.leave_stderr(self.config.log.file.as_deref()) {
+                log::debug!("nothing is logged: {err}");
+            }
+            let null = File::options().write(true).open("/dev/null");
+            if let Err(err) = null.and_then(|null| Ok(rustix::stdio::dup2_stderr(null)?)) {
+                log::warn!("the terminal stays open: {err}");
+            }
+        }
+        self.logging.set_level(self.level());
+        if !self.start.takes_over {
+            self.tell_ready()?;
+        }
+        Ok(())
+    }
+
+    fn tell_ready(&self) -> Result<(), Error> {
+        let Progress { n_files, n_nodes, .. } = self.desk.lock().files.progress();
+        let ready = ToKeeper::Ready {
+            n_files,
+            n_nodes,
+            log_file: self.config.log.file.clone(),
+            log_level: self.level().to_string(),
+        };
+        tell(&self.keeper, &ready)
+    }
+
+    fn level(&self) -> LevelFilter {
+        match self.start.debug {
+            true => LevelFilter::Debug,
+            false => self.config.log.level.unwrap_or(LevelFilter::Info),
+        }
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), Error> {
+        match event {
+            Event::Complete => Ok(()),
+            Event::Unmounted(Ok(())) => Err(Error::Serving("the kernel ended it".into())),
+            Event::Unmounted(Err(err)) => Err(Error::Serving(err.to_string())),
+            // While it is stopped, its end is no news.
+            Event::MirrorEnded => match &self.mirror {
+                Some(mirror) if mirror.thread.is_finished() => Err(Error::Mirror),
+                Some(_) | None => Ok(()),
+            },
+            Event::KeeperGone => Err(Error::KeeperGone),
+            Event::Keeper(message, with) => self.obey(message, with),
+        }
+    }
+
+    fn obey(&mut self, message: ToServer, with: Vec<OwnedFd>) -> Result<(), Error> {
+        match message {
+            ToServer::Start(_) | ToServer::Go => Ok(()),
+            ToServer::Publisher { pid } => {
+                self.publishers.add(pid);
+                let socket = with.into_iter().next().map(Socket::from);
+                self.desk.lock().publishing.use_publisher(socket);
+                Ok(())
+            }
+            ToServer::NoPublisher => {
+                self.desk.lock().publishing.use_publisher(None);
+                Ok(())
+            }
+            ToServer::Freeze => {
+                self.stop_mirror();
+                self.desk.lock().publishing.freeze();
+                tell(&self.keeper, &ToKeeper::Frozen)
+            }
+            ToServer::Thaw => {
+                if self.mirror.is_none() {
+                    self.desk.lock().publishing.thaw();
+                    self.start_mirror()?;
+                }
+                Ok(())
+            }
+            ToServer::Reload => {
+                self.reload();
+                self.tell_ready()
+            }
+            ToServer::Status => self.tell_status(),
+        }
+    }
+
+    /// Asks the kernel about what it may hold of the time of another server.
+    fn probe(&self) {
+        for ino in self.reader.inherited() {
+            match self.line.holds(ino) {
+                Ok(true) => {}
+                Ok(false) => self.reader.disinherit(ino),
+                Err(err) => return log::debug!("the kernel does not say what it holds: {err}"),
+            }
+        }
+    }
+
+    /// Reads the configuration again. One that is wrong changes nothing.
+    fn reload(&mut self) {
+        let new = match load(&self.start) {
+            Ok(new) => new,
+            Err(err) => {
+                let err = anyhow::Error::new(err);
+                log::error!("not reloaded, the configuration of before stays: {err:#}");
+                return;
+            }
+        };
+        for problem in &new.problems {
+            log::warn!("{problem}");
+        }
+        if new.mount != self.config.mount {
+            log::warn!("mount.* changed; that takes effect with the next mount");
+        }
+        let sources = {
+            let mut desk = self.desk.lock();
+            let changes = desk.files.plan(new.nodes.clone());
+            desk.carry_out(changes, SystemTime::now(), None);
+            desk.files.sources()
+        };
+        let mut told = vec![
+            Command::Watch(sources),
+            Command::Heartbeat(new.heartbeat_interval),
+        ];
+        if new.zookeeper != self.config.zookeeper || new.secrets != self.config.secrets {
+            log::info!("the connection settings changed; opening a new session");
+            told.insert(0, Command::Connect(service::zookeeper(&new)));
+        }
+        let commands = self.mirror.as_ref().map(|mirror| &mirror.commands);
+        for command in told {
+            if commands.is_some_and(|commands| commands.send(command).is_err()) {
+                log::error!("the mirror is gone");
+            }
+        }
+        log::info!("reloaded: {} nodes", new.nodes.len());
+        self.config = new;
+        self.logging.set_level(self.level());
+        self.logging.reopen(self.config.log.file.as_deref());
+    }
+
+    /// The server's part of the status.
+    fn tell_status(&self) -> Result<(), Error> {
+        let Progress { n_answered, n_files, n_nodes, .. } = self.desk.lock().files.progress();
+        let status = serde_json::json!({
+            "nodes": n_nodes,
+            "answered": n_answered,
+            "files": n_files,
+            "zookeeper": self.desk.lock().files.disconnected().unwrap_or("connected"),
+            "inodes": self.reader.n_inodes(),
+            "inherited_inodes": self.reader.inherited().len(),
+            "requests": self.requests.get(),
+        });
+        let memory = rustix::fs::memfd_create("status", MemfdFlags::CLOEXEC)
+            .map_err(io::Error::from)
+            .and_then(|memory| {
+                let mut file = File::from(memory);
+                file.write_all(status.to_string().as_bytes())?;
+                Ok(file)
+            });
+        match memory {
+            Ok(memory) => self
+                .keeper
+                .send(&ToKeeper::Status, &[memory.as_fd()])
+                .map_err(|_| Error::KeeperGone),
+            Err(err) => {
+                log::warn!("no memory for the status: {err}");
+                Ok(())
+            }
+        }
+    }
+
+    fn start_mirror(&mut self) -> Result<(), Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(system("cannot start the runtime"))?;
+        let (commands, received) = tokio::sync::mpsc::unbounded_channel();
+        let (desk, loading) = (Arc::clone(&self.desk), Arc::clone(&self.loading));
+        let (sources, told) = {
+            let desk = desk.lock();
+            (desk.files.sources(), desk.files.told())
+        };
+        commands.send(Command::Watch(sources)).expect("the receiver is here");
+        let (source, interval) =
+            (service::zookeeper(&self.config), self.config.heartbeat_interval);
+        let tell = self.tell.clone();
+        let thread = std::thread::Builder::new()
+            .name("mirror".into())
+            .spawn(move || {
+                let ended = Ended(tell.clone());
+                let mirror = Mirror::new(source, interval, |update| {
+                    let complete = {
+                        let mut desk = desk.lock();
+                        desk.update(update);
+                        loading.load(Ordering::Relaxed) && desk.files.is_complete()
+                    };
+                    if complete {
+                        let _ = tell.send(Event::Complete);
+                    }
+                });
+                runtime.block_on(mirror.going_on_from(told).run(received));
+                // A name that is being resolved is not waited for.
+                runtime.shutdown_background();
+                drop(ended);
+            })
+            .map_err(system("cannot start a thread"))?;
+        self.mirror = Some(Running { commands, thread });
+        Ok(())
+    }
+
+    fn stop_mirror(&mut self) {
+        if let Some(Running { commands, thread }) = self.mirror.take() {
+            drop(commands);
+            if thread.join().is_err() {
+                log::error!("the mirror's thread panicked");
+            }
+        }
+    }
+}
+
+/// Tells when the mirror's thread ends, also by a panic.
+struct Ended(Sender<Event>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.send(Event::MirrorEnded);
+    }
+}
+
+/// The configuration, with paths as they were where the mount was started.
+fn load(start: &Start) -> Result<Config, config::Error> {
+    let mut config = Config::load(&start.config, Some(&start.mountpoint))?;
+    config.secrets.path = start.started_in.join(config.secrets.path);
+    Ok(config)
+}
+
+fn hear_keeper(keeper: Arc<Socket>, tell: Sender<Event>) -> Result<(), Error> {
+    std::thread::Builder::new()
+        .name("keeper".into())
+        .spawn(move || {
+            loop {
+                let event = match keeper.receive() {
+                    Ok(Some((message, with))) => Event::Keeper(message, with),
+                    Ok(None) => Event::KeeperGone,
+                    Err(err) => {
+                        log::error!("the keeper is not understood: {err}");
+                        continue;
+                    }
+                };
+                let over = matches!(event, Event::KeeperGone);
+                if tell.send(event).is_err() || over {
+                    return;
+                }
+            }
+        })
+        .map_err(system("cannot start a thread"))?;
+    Ok(())
+}
+
+/// The record is loaded; waits until whoever served before is gone.
+fn wait_for_go(keeper: &Socket) -> Result<(), Error> {
+    loop {
+        match keeper.receive().map_err(system("the keeper is not understood"))? {
+            Some((ToServer::Go, _)) => return Ok(()),
+            Some(_) => {}
+            None => return Err(Error::KeeperGone),
+        }
+    }
+}
+
+fn tell(keeper: &Socket, message: &ToKeeper) -> Result<(), Error> {
+    keeper.send(message, &[]).map_err(|_| Error::KeeperGone)
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::System { what, source }
+}
+
+fn no(what: &'static str) -> impl FnOnce() -> Error {
+    move || system(what)(io::ErrorKind::InvalidData.into())
+}
+
+/// Directories belong to the user who mounts, and he alone may have them changed.
+fn mounter() -> Ownership {
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    // Root's publisher needs no permission.
+    let mode = if uid.is_root() { 0o555 } else { 0o755 };
+    Ownership { uid: uid.as_raw(), gid: gid.as_raw(), mode }
+}
+
+/// What a list for people holds: the beginning of a long one, and how it goes on.
+fn first(missing: &[String]) -> impl Iterator<Item = String> {
+    let (shown, rest) = missing.split_at(missing.len().min(MAX_NAMED));
+    let more = (!rest.is_empty()).then(|| format!("and {} more", rest.len()));
+    shown.iter().cloned().chain(more)
+}
+
+fn log_update(update: &Update) {
+    match update {
+        Update::Content { path, value } => log::debug!(
+            "{path}: version {}, mzxid {:#x}, {} bytes",
+            value.stat.version,
+            value.stat.mzxid,
+            value.content.len()
+        ),
+        Update::Absent { path } => log::debug!("{path}: does not exist"),
+        Update::Unreadable {
+            path,
+            reason: Reason::Denied,
+        } => {
+            log::warn!("{path}: its ACL does not let us read it; see zookeeper.credentials");
+        }
+        Update::Unreadable {
+            path,
+            reason: Reason::Unproven(why) | Reason::Failed(why),
+        } => {
+            log::warn!("{path}: {why}; the last known content is served");
+        }
+        Update::Confirmed { paths, .. } => log::debug!("{} nodes confirmed", paths.len()),
+        Update::Connected { session } => log::info!("ZooKeeper: session {session:#x}"),
+        // The mirror has said it, with what it does about it.
+        Update::Disconnected { .. } => {}
+    }
+}
