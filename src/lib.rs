@@ -9,10 +9,11 @@
 //! |---|---|---|
 //! | 0 | [`path`] | paths that are valid by construction |
 //! | 1 | [`tree`] | the pure core: which inode a name means, and what is in it |
-//! | 2 | [`store`] | the one lock over the tree: one writer, many readers |
 //! |   | [`source`] | what we need of ZooKeeper, as a trait of one connection |
 //! |   | [`config`] | what the user wrote, and what it means |
-//! | 3 | [`mirror`] | source -> stream of updates: sessions, re-sync, proof of absence |
+//! | 2 | [`record`] | what a successor needs to go on, in memory that outlives the process |
+//! | 3 | [`store`] | the one lock over the tree and its record: one writer, many readers |
+//! |   | [`mirror`] | source -> stream of updates: sessions, re-sync, proof of absence |
 //! |   | [`writer`] | read, show the difference, set if the version still holds |
 //! |   | [`service`] | the ZooKeeper service that a configuration names |
 //! | 4 | [`fuse`] | the kernel's questions, answered from the store |
@@ -64,6 +65,7 @@ pub mod mountpoint;
 pub mod path;
 pub mod processes;
 pub mod publish;
+pub mod record;
 pub mod service;
 pub mod source;
 pub mod store;

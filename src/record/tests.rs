@@ -1,0 +1,215 @@
+// Any bytes, and every place where they could end.
+
+use std::time::{Duration, SystemTime};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::path::Name;
+use crate::tree::{Ino, Ownership};
+
+/// One entry of each kind, and a content that was freed.
+fn entries() -> Vec<Vec<Entry>> {
+    let name = |text| Name::parse(text).unwrap();
+    let path = ZnodePath::parse("/a/b").unwrap();
+    let time = |nanos| SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos);
+    let file = |ino, content: &[u8]| {
+        Entry::Tree(Fact::File {
+            ino: Ino(ino),
+            ownership: Ownership {
+                uid: 1,
+                gid: 2,
+                mode: 0o440,
+            },
+            mtime: time(1_700_000_000_123_456_789),
+            content: content.into(),
+        })
+    };
+    let linked = |text, ino| {
+        Entry::Tree(Fact::Linked {
+            directory: Ino::ROOT,
+            name: name(text),
+            ino: Ino(ino),
+            cookie: ino,
+        })
+    };
+    vec![
+        vec![Entry::Tree(Fact::Floor {
+            next: Ino(16),
+            latest: time(1),
+        })],
+        vec![file(16, b"first"), linked("a", 16)],
+        vec![
+            file(17, b"second"),
+            linked("a", 17),
+            Entry::Tree(Fact::Freed { ino: Ino(16) }),
+        ],
+        vec![
+            Entry::Tree(Fact::Directory {
+                ino: Ino(18),
+                parent: Ino::ROOT,
+                mtime: time(3),
+            }),
+            linked("d", 18),
+        ],
+        vec![Entry::Tree(Fact::Time {
+            ino: Ino(17),
+            mtime: time(4),
+        })],
+        vec![Entry::Known {
+            path: path.clone(),
+            stat: Some(Stat {
+                czxid: 1,
+                mzxid: -2,
+                pzxid: 3,
+                version: -4,
+                ctime: 5,
+                mtime: 6,
+                ephemeral_owner: 7,
+                data_length: 8,
+                num_children: 9,
+            }),
+        }],
+        vec![Entry::Known { path, stat: None }],
+        vec![Entry::Tree(Fact::Unlinked {
+            directory: Ino::ROOT,
+            name: name("a"),
+        })],
+        vec![file(19, b"")],
+    ]
+}
+
+/// A record of [`entries`], and how long it was after each batch.
+fn written() -> (Record, Vec<u64>) {
+    let mut record = Record::create().unwrap();
+    let mut ends = vec![LOG + record.n_log];
+    for batch in entries() {
+        record.append(&batch).unwrap();
+        ends.push(LOG + record.n_log);
+    }
+    (record, ends)
+}
+
+/// The entries of the first batches, as they are read: what was freed has no content.
+fn read_back(n_batches: usize) -> Vec<Entry> {
+    let mut entries: Vec<_> = entries().into_iter().take(n_batches).flatten().collect();
+    let freed = entries.contains(&Entry::Tree(Fact::Freed { ino: Ino(16) }));
+    for entry in &mut entries {
+        if let Entry::Tree(Fact::File { ino, content, .. }) = entry
+            && (*ino == Ino(16) && freed)
+        {
+            *content = Arc::from([]);
+        }
+    }
+    entries
+}
+
+fn copy(record: &Record) -> File {
+    let from = &record.memory;
+    let copy = File::from(rustix::fs::memfd_create("copy", MemfdFlags::CLOEXEC).unwrap());
+    for (start, n_bytes) in [(0, 4096), (LOG, record.n_log)] {
+        let mut bytes = vec![0; n_bytes as usize];
+        from.read_exact_at(&mut bytes, start).unwrap();
+        copy.write_all_at(&bytes, start).unwrap();
+    }
+    copy
+}
+
+#[test]
+fn what_is_written_is_read_whatever_comes_last() {
+    let (record, ends) = written();
+    for size in LOG + N_HEADER as u64..=*ends.last().unwrap() {
+        let cut = copy(&record);
+        cut.set_len(size).unwrap();
+        let n_batches = ends.iter().filter(|end| **end <= size).count() - 1;
+        // What the batch that was cut off frees was not given back yet.
+        if (ends[2]..ends[3]).contains(&size) {
+            cut.write_all_at(b"first", 0).unwrap();
+        }
+        match Record::load(cut.into()) {
+            Ok((mut loaded, read)) => {
+                assert_eq!(read, read_back(n_batches), "cut at {}", size - LOG);
+                assert_eq!(LOG + loaded.n_log, ends[n_batches]);
+                // It goes on as if nothing had happened.
+                for batch in entries().iter().skip(n_batches) {
+                    loaded.append(batch).unwrap();
+                }
+                let whole = Record::load(copy(&loaded).into()).unwrap().1;
+                assert_eq!(whole, read_back(usize::MAX));
+            }
+            Err(err) => panic!("cut at {}: {err}", size - LOG),
+        }
+    }
+    for size in [0, 1, LOG, LOG + 1, LOG + N_HEADER as u64 - 1] {
+        let cut = copy(&record);
+        cut.set_len(size).unwrap();
+        assert!(matches!(
+            Record::load(cut.into()),
+            Err(RecordError::NoRecord)
+        ));
+    }
+}
+
+#[test]
+fn another_format_is_refused() {
+    let (record, _) = written();
+    let other = copy(&record);
+    other.write_all_at(&7_u32.to_le_bytes(), LOG + 8).unwrap();
+    let Err(err) = Record::load(other.into()) else {
+        panic!("it was read");
+    };
+    assert_eq!(
+        err.to_string(),
+        "the record has the format 7, and this program reads 1"
+    );
+}
+
+#[test]
+fn a_void_record_is_no_record() {
+    let (mut record, _) = written();
+    record.n_log = MAX_LOG;
+    let one = &entries()[4];
+    assert!(record.append(one).is_err());
+    assert!(record.is_void() && record.wants_compaction());
+    assert!(record.append(one).is_err());
+    let memory = record.memory.try_clone().unwrap();
+    assert!(matches!(
+        Record::load(memory.into()),
+        Err(RecordError::NoRecord)
+    ));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    /// Wherever a byte is wrong, the record is refused or what is read is right.
+    #[test]
+    fn no_damage_goes_unnoticed(at in any::<prop::sample::Index>(), with in 1..=255_u8) {
+        let (record, _) = written();
+        let n_contents = record.contents.unused_from();
+        let at = at.index((n_contents + record.n_log) as usize) as u64;
+        let at = if at < n_contents { at } else { LOG + at - n_contents };
+        let damaged = copy(&record);
+        let mut byte = [0];
+        damaged.read_exact_at(&mut byte, at).unwrap();
+        damaged.write_all_at(&[byte[0] ^ with], at).unwrap();
+        if let Ok((_, entries)) = Record::load(damaged.into()) {
+            prop_assert_eq!(entries, read_back(usize::MAX));
+        }
+    }
+
+    /// No bytes at all make it panic, not even with the right checksums.
+    #[test]
+    fn any_entries_are_read_or_refused(batch in prop::collection::vec(any::<u8>(), 0..64), kind in 0..12_u8) {
+        let (record, ends) = written();
+        let forged = copy(&record);
+        let mut bytes = vec![kind];
+        bytes.extend(&batch);
+        let mut head = (bytes.len() as u32).to_le_bytes().to_vec();
+        head.extend(crc32(&bytes).to_le_bytes());
+        head.extend(crc32(&head).to_le_bytes());
+        head.extend(&bytes);
+        forged.write_all_at(&head, *ends.last().unwrap()).unwrap();
+        let _ = Record::load(forged.into());
+    }
+}
