@@ -1,59 +1,297 @@
-//! The one lock over the [`Tree`]: one [`Writer`], many [`Reader`]s.
+//! The one lock over the [`Tree`] and its [`Record`]: one [`Writer`], many [`Reader`]s.
 //!
-//! No lock is held across anything but the tree itself: what a reader gets is its own.
+//! What became true of the tree is on record before the lock is released, so nobody sees anything
+//! that a successor would not know. No lock is held across anything but the tree and its record:
+//! what a reader gets is its own.
 
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use parking_lot::RwLock;
 
-use crate::tree::{Attr, Change, Effect, Ino, Listed, Ownership, Room, Tree};
+use crate::path::{FilePath, Name, ZnodePath};
+use crate::record::{Entry, Record, RecordError};
+use crate::source::Stat;
+use crate::tree::{Attr, Change, Effect, Ino, Listed, Ownership, Room, Staged, Tree};
 
 /// Changes the tree. There is one, so changes have one order.
-pub struct Writer(Arc<RwLock<Tree>>);
+pub struct Writer(Arc<RwLock<State>>);
 
-/// Answers the kernel from the tree.
+/// Answers the kernel from the tree, and carries out what was staged.
 #[derive(Clone)]
-pub struct Reader(Arc<RwLock<Tree>>);
+pub struct Reader(Arc<RwLock<State>>);
 
-/// An empty tree, whose directories have this ownership.
+struct State {
+    tree: Tree,
+    recording: Option<Recording>,
+}
+
+struct Recording {
+    record: Record,
+    /// What the mount shows of znodes.
+    known: HashMap<ZnodePath, Stat>,
+    /// Nothing is written, for another process may read the record, or go on with it.
+    frozen: bool,
+}
+
+/// An empty tree, whose directories have this ownership; of which nothing is recorded.
 pub fn new(directories: Ownership, now: SystemTime) -> (Writer, Reader) {
-    let tree = Arc::new(RwLock::new(Tree::new(directories, now)));
-    (Writer(Arc::clone(&tree)), Reader(tree))
+    shared(State {
+        tree: Tree::new(directories, now),
+        recording: None,
+    })
+}
+
+/// [`new`], recorded from the start. Fails where the record cannot be written.
+pub fn recorded(
+    directories: Ownership,
+    mut record: Record,
+    now: SystemTime,
+) -> io::Result<(Writer, Reader)> {
+    let mut tree = Tree::new(directories, now);
+    tree.record();
+    let facts: Vec<_> = tree.facts().into_iter().map(Entry::Tree).collect();
+    record.append(&facts)?;
+    Ok(shared(State {
+        tree,
+        recording: Some(Recording::new(record, HashMap::new())),
+    }))
+}
+
+/// The tree that is on record in `memory`, recorded on, and what the mount shows of znodes.
+///
+/// The process that wrote it must be gone, or frozen ([`Writer::freeze`]) and not thaw again.
+pub fn restored(
+    directories: Ownership,
+    memory: OwnedFd,
+) -> Result<(Writer, Reader, HashMap<ZnodePath, Stat>), RecordError> {
+    let (record, entries) = Record::load(memory)?;
+    let mut known = HashMap::new();
+    let facts = entries.into_iter().filter_map(|entry| match entry {
+        Entry::Tree(fact) => Some(fact),
+        Entry::Known { path, stat } => {
+            match stat {
+                Some(stat) => known.insert(path, stat),
+                None => known.remove(&path),
+            };
+            None
+        }
+    });
+    let mut tree = Tree::restore(directories, facts).ok_or(RecordError::Contradiction)?;
+    tree.record();
+    let (writer, reader) = shared(State {
+        tree,
+        recording: Some(Recording::new(record, known.clone())),
+    });
+    Ok((writer, reader, known))
+}
+
+fn shared(state: State) -> (Writer, Reader) {
+    let state = Arc::new(RwLock::new(state));
+    (Writer(Arc::clone(&state)), Reader(state))
 }
 
 impl Writer {
     /// See [`Tree::apply`]. When it returns, every later lookup finds the change; the effects tell
-    /// what the kernel may still hold of the time before.
+    /// what the kernel may still hold of the time before. Not while frozen.
     pub fn apply(&mut self, change: Change, now: SystemTime) -> Vec<Effect> {
-        self.0.write().apply(change, now)
+        self.change(|tree| tree.apply(change, now))
+            .unwrap_or_default()
+    }
+
+    /// See [`Tree::stage`]. Not while frozen.
+    pub fn stage(&mut self, change: Change, now: SystemTime) -> Staged {
+        self.change(|tree| tree.stage(change, now))
+            .unwrap_or(Staged::Nothing)
+    }
+
+    /// See [`Tree::settle`]. Not while frozen.
+    pub fn settle(&mut self, directory: Ino, name: &Name, now: SystemTime) -> Option<Effect> {
+        self.change(|tree| tree.settle(directory, name, now))
+            .flatten()
+    }
+
+    /// See [`Tree::confirm`]. Not while frozen.
+    pub fn confirm(&mut self, path: &FilePath, now: SystemTime) -> Option<Effect> {
+        self.change(|tree| tree.confirm(path, now)).flatten()
+    }
+
+    /// See [`Tree::is_staged`].
+    pub fn is_staged(&self, directory: Ino, name: &Name) -> bool {
+        self.0.read().tree.is_staged(directory, name)
+    }
+
+    /// The mount shows the znode as it was when it had this [`Stat`], or does not show it. A
+    /// successor is told. Not while frozen.
+    pub fn know(&mut self, path: &ZnodePath, stat: Option<Stat>) {
+        let mut state = self.0.write();
+        let Some(recording) = &mut state.recording else {
+            return;
+        };
+        debug_assert!(!recording.frozen, "something is published while frozen");
+        if recording.frozen || recording.known.get(path) == stat.as_ref() {
+            return;
+        }
+        match stat {
+            Some(stat) => recording.known.insert(path.clone(), stat),
+            None => recording.known.remove(path),
+        };
+        let path = path.clone();
+        recording.append(&[Entry::Known { path, stat }]);
+    }
+
+    /// Makes no more changes and writes nothing from here on, so that another process can read the
+    /// record, and go on with it. The kernel is still answered: what it looks up and forgets is
+    /// not for the successor to know.
+    ///
+    /// What the kernel was asked to carry out must have been carried out before.
+    pub fn freeze(&mut self) {
+        if let Some(recording) = &mut self.0.write().recording {
+            recording.frozen = true;
+        }
+    }
+
+    /// No other process goes on with the record: writes again, first what was forgotten meanwhile.
+    pub fn thaw(&mut self) {
+        let mut state = self.0.write();
+        if let Some(recording) = &mut state.recording {
+            recording.frozen = false;
+        }
+        state.write_down();
+    }
+
+    /// Hands the memory of the record to `tell`, which passes it on to whoever keeps it for a
+    /// successor. Readers wait meanwhile. Does nothing where nothing is recorded.
+    pub fn hand_over(&self, tell: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>) -> io::Result<()> {
+        match &self.0.read().recording {
+            Some(recording) => tell(recording.record.descriptor()),
+            None => Ok(()),
+        }
+    }
+
+    /// See [`Record::wants_compaction`]. Never while frozen.
+    pub fn wants_compaction(&self) -> bool {
+        let state = self.0.read();
+        let recording = state.recording.as_ref();
+        recording.is_some_and(|recording| !recording.frozen && recording.record.wants_compaction())
+    }
+
+    /// Writes the record anew, in new memory, which is handed to `tell`; only when that succeeds
+    /// is the new record written to from here on, and the old one not any more. Readers wait
+    /// meanwhile: `tell` sends, and waits for nothing.
+    ///
+    /// A record that could not be written before is whole again afterwards.
+    pub fn compact(
+        &mut self,
+        tell: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut state = self.0.write();
+        let State { tree, recording } = &mut *state;
+        let Some(recording) = recording else {
+            return Ok(());
+        };
+        debug_assert!(!recording.frozen, "the record is written anew while frozen");
+        if recording.frozen {
+            return Err(io::Error::other("the record is frozen"));
+        }
+        let known = recording.known.iter();
+        let known = known.map(|(path, stat)| (path.clone(), *stat));
+        let record = Record::compacted(tree.facts(), known)?;
+        tell(record.descriptor())?;
+        recording.record = record;
+        Ok(())
+    }
+
+    /// Whether a successor could go on with the record as it is.
+    pub fn is_recorded(&self) -> bool {
+        let state = self.0.read();
+        let recording = state.recording.as_ref();
+        recording.is_some_and(|recording| !recording.record.is_void())
+    }
+
+    /// How much memory the record takes, in bytes; 0 where nothing is recorded.
+    pub fn n_bytes_of_record(&self) -> u64 {
+        let state = self.0.read();
+        let recording = state.recording.as_ref();
+        recording.map_or(0, |recording| {
+            recording.record.n_bytes_in_memory().unwrap_or(0)
+        })
+    }
+
+    fn change<T>(&mut self, change: impl FnOnce(&mut Tree) -> T) -> Option<T> {
+        let mut state = self.0.write();
+        debug_assert!(!state.is_frozen(), "the tree is changed while frozen");
+        if state.is_frozen() {
+            return None;
+        }
+        Some(state.with_tree(change))
     }
 }
 
 impl Reader {
     /// See [`Tree::lookup`].
     pub fn lookup(&self, directory: Ino, name: &str) -> Option<Attr> {
-        self.0.write().lookup(directory, name)
+        self.0.write().tree.lookup(directory, name)
+    }
+
+    /// See [`Tree::lookup_staged`].
+    pub fn lookup_staged(&self, ino: Ino) -> Option<Attr> {
+        self.0.write().tree.lookup_staged(ino)
     }
 
     /// See [`Tree::forget`].
     pub fn forget(&self, ino: Ino, n: u64) {
-        self.0.write().forget(ino, n);
+        self.0.write().with_tree(|tree| tree.forget(ino, n));
+    }
+
+    /// See [`Tree::rename`]. While frozen, true only where it is so already.
+    pub fn rename(&self, staged: Ino, directory: Ino, name: &str, now: SystemTime) -> bool {
+        self.carry_out(directory, name, |tree| {
+            tree.rename(staged, directory, name, now)
+        })
+        .unwrap_or(false)
+    }
+
+    /// See [`Tree::make_directory`]. While frozen, none unless it is there already.
+    pub fn make_directory(&self, directory: Ino, name: &str, now: SystemTime) -> Option<Attr> {
+        self.carry_out(directory, name, |tree| {
+            tree.make_directory(directory, name, now)
+        })
+        .flatten()
+    }
+
+    /// See [`Tree::remove`]. While frozen, true only where it is so already.
+    pub fn remove(&self, directory: Ino, name: &str, now: SystemTime) -> bool {
+        self.carry_out(directory, name, |tree| tree.remove(directory, name, now))
+            .unwrap_or(false)
+    }
+
+    /// See [`Tree::inherited`].
+    pub fn inherited(&self) -> Vec<Ino> {
+        self.0.read().tree.inherited()
+    }
+
+    /// See [`Tree::disinherit`].
+    pub fn disinherit(&self, ino: Ino) {
+        self.0.write().with_tree(|tree| tree.disinherit(ino));
     }
 
     /// See [`Tree::attr`].
     pub fn attr(&self, ino: Ino) -> Option<Attr> {
-        self.0.read().attr(ino)
+        self.0.read().tree.attr(ino)
     }
 
     /// See [`Tree::read`].
     pub fn read(&self, ino: Ino) -> Option<Arc<[u8]>> {
-        self.0.read().read(ino)
+        self.0.read().tree.read(ino)
     }
 
     /// See [`Tree::list`].
     pub fn list(&self, ino: Ino, cookie: u64, take: impl FnMut(Listed<'_>) -> Room) -> bool {
-        self.0.read().list(ino, cookie, take)
+        self.0.read().tree.list(ino, cookie, take)
     }
 
     /// See [`Tree::list_and_look_up`].
@@ -63,11 +301,86 @@ impl Reader {
         cookie: u64,
         take: impl FnMut(Listed<'_>) -> Room,
     ) -> bool {
-        self.0.write().list_and_look_up(ino, cookie, take)
+        self.0.write().tree.list_and_look_up(ino, cookie, take)
+    }
+
+    /// See [`Tree::find`].
+    pub fn find(&self, path: &FilePath) -> Option<Ino> {
+        self.0.read().tree.find(path)
     }
 
     /// See [`Tree::n_inodes`].
     pub fn n_inodes(&self) -> usize {
-        self.0.read().n_inodes()
+        self.0.read().tree.n_inodes()
+    }
+
+    /// Carries out what was staged for the name, if anything was. None where that is not to be,
+    /// for the tree is frozen.
+    fn carry_out<T>(
+        &self,
+        directory: Ino,
+        name: &str,
+        change: impl FnOnce(&mut Tree) -> T,
+    ) -> Option<T> {
+        let mut state = self.0.write();
+        let is_staged =
+            |tree: &Tree| Name::parse(name).is_ok_and(|name| tree.is_staged(directory, &name));
+        if state.is_frozen() && is_staged(&state.tree) {
+            return None;
+        }
+        Some(state.with_tree(change))
+    }
+}
+
+impl State {
+    fn is_frozen(&self) -> bool {
+        self.recording
+            .as_ref()
+            .is_some_and(|recording| recording.frozen)
+    }
+
+    /// Does something to the tree, and records what came of it.
+    fn with_tree<T>(&mut self, change: impl FnOnce(&mut Tree) -> T) -> T {
+        let result = change(&mut self.tree);
+        self.write_down();
+        result
+    }
+
+    /// Records what became true; while frozen the tree keeps that in mind.
+    fn write_down(&mut self) {
+        let Some(recording) = &mut self.recording else {
+            return;
+        };
+        if recording.frozen {
+            return;
+        }
+        let facts = self.tree.take_facts();
+        if !facts.is_empty() {
+            let facts: Vec<_> = facts.into_iter().map(Entry::Tree).collect();
+            recording.append(&facts);
+        }
+    }
+}
+
+impl Recording {
+    fn new(record: Record, known: HashMap<ZnodePath, Stat>) -> Self {
+        Self {
+            record,
+            known,
+            frozen: false,
+        }
+    }
+
+    /// Once the record is void, the mount goes on without it, until it is written anew.
+    fn append(&mut self, entries: &[Entry]) {
+        if self.record.is_void() {
+            return;
+        }
+        if let Err(err) = self.record.append(entries) {
+            log::error!(
+                "the record cannot be written, so for now the mount cannot outlive this server: \
+                 {err}"
+            );
+        }
     }
 }

@@ -9,6 +9,7 @@ mod config;
 mod harness;
 mod kernel;
 mod live;
+mod record;
 mod source;
 mod support;
 mod tree;

@@ -13,7 +13,7 @@ use livedata::tree::{
 };
 use proptest::prelude::*;
 
-const DIRECTORIES: Ownership = Ownership {
+pub const DIRECTORIES: Ownership = Ownership {
     uid: 0,
     gid: 0,
     mode: 0o555,
@@ -36,7 +36,8 @@ enum Step {
 
 /// How a change is carried out.
 #[derive(Debug, Clone, Copy)]
-enum Way {
+pub enum Way {
+    /// By [`Tree::apply`].
     AtOnce,
     /// Staged, and carried out by the system call that the step names.
     ByTheKernel,
@@ -536,7 +537,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn way() -> impl Strategy<Value = Way> {
+pub fn way() -> impl Strategy<Value = Way> {
     prop_oneof![
         Just(Way::AtOnce),
         Just(Way::ByTheKernel),
@@ -544,7 +545,7 @@ fn way() -> impl Strategy<Value = Way> {
     ]
 }
 
-fn change() -> impl Strategy<Value = Change> {
+pub fn change() -> impl Strategy<Value = Change> {
     let content = prop_oneof![Just(&b""[..]), Just(&b"1"[..]), Just(&b"22"[..])];
     let mode = prop_oneof![Just(0o400), Just(0o440)];
     prop_oneof![
@@ -561,11 +562,11 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 /// Few and short names, so that they meet.
-fn file_path() -> impl Strategy<Value = FilePath> {
+pub fn file_path() -> impl Strategy<Value = FilePath> {
     prop::collection::vec("[ab]", 1..4).prop_map(|names| path(&names.join("/")))
 }
 
-fn put(at: &str, mode: u16, content: &[u8]) -> Change {
+pub fn put(at: &str, mode: u16, content: &[u8]) -> Change {
     let ownership = Ownership {
         uid: 0,
         gid: 0,
@@ -578,10 +579,10 @@ fn put(at: &str, mode: u16, content: &[u8]) -> Change {
     }
 }
 
-fn path(text: &str) -> FilePath {
+pub fn path(text: &str) -> FilePath {
     FilePath::parse(text).unwrap()
 }
 
-fn at(micros: u64) -> SystemTime {
+pub fn at(micros: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_micros(micros)
 }
