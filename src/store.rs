@@ -63,7 +63,8 @@ pub fn recorded(
 
 /// The tree that is on record in `memory`, recorded on, and what the mount shows of znodes.
 ///
-/// The process that wrote it must be gone, or frozen ([`Writer::freeze`]) and not thaw again.
+/// The process that wrote it must be gone, or frozen ([`Writer::freeze`]); in that case nothing may
+/// be changed, forgotten or disinherited here before it is certain that the other does not thaw.
 pub fn restored(
     directories: Ownership,
     memory: OwnedFd,
@@ -164,7 +165,7 @@ impl Writer {
     }
 
     /// Hands the memory of the record to `tell`, which passes it on to whoever keeps it for a
-    /// successor. Readers wait meanwhile. Does nothing where nothing is recorded.
+    /// successor. Changes wait meanwhile. Does nothing where nothing is recorded.
     pub fn hand_over(&self, tell: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>) -> io::Result<()> {
         match &self.0.read().recording {
             Some(recording) => tell(recording.record.descriptor()),
@@ -183,7 +184,8 @@ impl Writer {
     /// is the new record written to from here on, and the old one not any more. Readers wait
     /// meanwhile: `tell` sends, and waits for nothing.
     ///
-    /// A record that could not be written before is whole again afterwards.
+    /// A record that could not be written before is whole again afterwards. Whoever keeps records
+    /// must read all that was sent to it before it starts a successor: the last one counts.
     pub fn compact(
         &mut self,
         tell: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
