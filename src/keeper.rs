@@ -40,7 +40,7 @@ use binary::Binary;
 pub use child::bind_to_parent;
 use child::{Child, Ended};
 use control::Control;
-pub use place::{AtOnce, Place, PublisherRoot};
+pub use place::{Here, Place, PublisherRoot};
 use publisher::Publisher;
 use restarts::Restarts;
 use server::Server;
@@ -159,7 +159,7 @@ pub enum Error {
 /// `report` is told how it goes; it may say that nobody waits any more, which ends a mount that is
 /// not ready. For a process with one thread: its children end with the thread that started them.
 pub fn run(job: Job, report: impl FnMut(Report<'_>) -> Result<(), Abandoned>) -> Result<(), Error> {
-    let mut place = AtOnce::new(&job.mountpoint, &job.config, &job.options);
+    let mut place = Here::new(&job.mountpoint, &job.config, &job.options);
     run_at(&mut place, job, report)
 }
 

@@ -324,7 +324,10 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
                     let id = Id(self.next_id);
                     self.next_id += 1;
                     self.ids.insert(path.clone(), id);
-                    let known = self.told.remove(&path).map_or(Known::Nothing, Known::Content);
+                    let known = self
+                        .told
+                        .remove(&path)
+                        .map_or(Known::Nothing, Known::Content);
                     self.nodes.insert(id, Node::new(path, known));
                     new.push(id);
                 }

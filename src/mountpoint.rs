@@ -6,16 +6,14 @@ mod options;
 mod own;
 mod table;
 
-use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags};
-use rustix::mount::{MountFlags, UnmountFlags};
-use rustix::process::{getgid, getuid};
+use rustix::mount::UnmountFlags;
+use rustix::process::getuid;
 use thiserror::Error;
 
 pub use options::{Options, OptionsError};
@@ -114,35 +112,82 @@ pub fn prepare(path: &Path) -> Result<PathBuf, Error> {
     Ok(path)
 }
 
-/// Mounts at a prepared directory; gives back the connection to the kernel, on which INIT waits to
-/// be answered.
-pub fn mount(path: &Path, source: &str, options: &Options) -> Result<OwnedFd, Error> {
-    let allow_other = options.allow_other.unwrap_or(getuid().is_root());
-    let source = options.fsname.as_deref().unwrap_or(source);
-    let device = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|err| Error::Device { reason: err.into() })?;
-    let data = format!(
-        "fd={},rootmode=40000,user_id={},group_id={},default_permissions{}",
-        device.as_raw_fd(),
-        getuid().as_raw(),
-        getgid().as_raw(),
-        if allow_other { ",allow_other" } else { "" },
-    );
-    let data = CString::new(data).expect("numbers and words have no NUL");
-    let mut flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-    if options.noexec {
-        flags |= MountFlags::NOEXEC;
-    }
-    match rustix::mount::mount(source, path, FILE_SYSTEM, flags, data.as_c_str()) {
-        Ok(()) => Ok(device),
-        Err(rustix::io::Errno::PERM) => {
-            drop(device);
-            fusermount::mount(path, source, options, allow_other)
+/// A mount that was made, and where it stands.
+#[derive(Debug)]
+pub struct Mounting {
+    path: PathBuf,
+    stand: Stand,
+}
+
+#[derive(Debug)]
+enum Stand {
+    /// Nowhere yet.
+    Detached(OwnedFd),
+    /// At its path, with a private side.
+    Shown,
+    /// At its path, put there by fusermount3.
+    ByHelper,
+}
+
+impl Mounting {
+    /// Makes a mount for a prepared directory, and gives the connection to the kernel, on which
+    /// INIT waits to be answered. With privileges nobody sees the mount before
+    /// [`Mounting::attach`]; without, fusermount3 puts it there at once.
+    pub fn create(path: &Path, source: &str, options: &Options) -> Result<(Self, OwnedFd), Error> {
+        let source = options.fsname.as_deref().unwrap_or(source);
+        let path = path.to_path_buf();
+        match own::create(source, options) {
+            Ok(own::Detached { device, mount }) => Ok((
+                Self {
+                    path,
+                    stand: Stand::Detached(mount),
+                },
+                device,
+            )),
+            Err(own::Refusal::Unprivileged) => {
+                let allow_other = options.allow_other.unwrap_or(getuid().is_root());
+                let device = fusermount::mount(&path, source, options, allow_other)?;
+                Ok((
+                    Self {
+                        path,
+                        stand: Stand::ByHelper,
+                    },
+                    device,
+                ))
+            }
+            Err(own::Refusal::Device(reason)) => Err(Error::Device { reason }),
+            Err(own::Refusal::Kernel(err)) => Err(refused(&path, "cannot be mounted", &err)),
         }
-        Err(rustix::io::Errno::NODEV) => Err(Error::Device {
-            reason: io::Error::from_raw_os_error(libc::ENODEV),
-        }),
-        Err(err) => Err(refused(path, "cannot be mounted", &err.into())),
+    }
+
+    /// Shows the mount at its path.
+    pub fn attach(&mut self) -> Result<(), Error> {
+        if let Stand::Detached(mount) = &self.stand {
+            own::attach(mount, &self.path)
+                .map_err(|err| refused(&self.path, "cannot be mounted", &err))?;
+            // A descriptor of it would keep it from being unmounted.
+            self.stand = Stand::Shown;
+        }
+        Ok(())
+    }
+
+    /// The root of a private mount, writable for the publisher; or why there is none. Only once
+    /// the mount is attached.
+    pub fn private(&self) -> Result<OwnedFd, String> {
+        match self.stand {
+            Stand::Detached(_) => Err("the mount is not shown yet".into()),
+            Stand::Shown => own::private(&self.path).map_err(|err| err.to_string()),
+            Stand::ByHelper => Err("fusermount3 made the mount, read-only for everybody".into()),
+        }
+    }
+
+    /// Takes the mount away, lazily where files are open. True if nothing holds it any more.
+    pub fn detach(&mut self) -> bool {
+        match self.stand {
+            // It goes with its descriptor.
+            Stand::Detached(_) => true,
+            Stand::Shown | Stand::ByHelper => release(&self.path),
+        }
     }
 }
 

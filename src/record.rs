@@ -6,9 +6,9 @@
 //!
 //! # The bytes
 //!
-//! From the start of the memory: the contents of files, one after the other. From [`LOG`] on, with
-//! nothing between: a header ([`MAGIC`], [`FORMAT`], how long the log was when it was written anew,
-//! a checksum of those), and batches. Numbers are little endian. The log ends where the memory
+//! From the start of the memory: the contents of files, one after the other. From `LOG` on, with
+//! nothing between: a header (`MAGIC`, [`FORMAT`], how long the log was when it was written anew, a
+//! checksum of those), and batches. Numbers are little endian. The log ends where the memory
 //! ends; [`Record::append`] adds one batch:
 //!
 //! | bytes | what |
@@ -44,10 +44,9 @@ use thiserror::Error;
 
 use crate::path::ZnodePath;
 use crate::source::Stat;
-use crate::tree::Fact;
+use crate::tree::{Fact, Ino};
 use checksum::crc32;
 use contents::{Contents, Extent};
-use encoding::Decoded;
 
 /// The number of the format of the bytes; it changes with them.
 pub const FORMAT: u32 = 1;
@@ -202,35 +201,35 @@ impl Record {
         let n_compacted = read_header(&log)?;
 
         let mut contents = Contents::default();
-        let mut decoded = Vec::new();
+        let mut entries: Vec<Entry> = Vec::with_capacity(log.len() / 64);
+        // Where the contents of files lie, each with the place of its entry.
+        let mut files: Vec<(FileContent, usize)> = Vec::new();
+        let nothing: Arc<[u8]> = Arc::from([]);
         let mut at = N_HEADER;
         let mut unused = Vec::new();
         while let Some(mut batch) = next_batch(&log, at)? {
-            let first = decoded.len();
+            let first = entries.len();
             let end = at + N_BATCH_HEADER + batch.len();
             while !batch.is_empty() {
                 let here = end - batch.len();
-                let entry =
-                    encoding::decode(&mut batch).ok_or(damaged(here, "this is no entry"))?;
-                if let Decoded::File { ino, content, .. } = &entry {
+                let (entry, content) = encoding::decode(&mut batch, &nothing)
+                    .ok_or(damaged(here, "this is no entry"))?;
+                if let (Some(ino), Some(content)) = (file(&entry), content) {
                     let end = content.extent.offset.checked_add(content.extent.n_bytes);
                     if end.is_none_or(|end| end > LOG) {
                         return Err(damaged(here, "a content lies outside"));
                     }
-                    if contents.get(*ino).is_some() {
+                    if contents.get(ino).is_some() {
                         return Err(damaged(here, "an inode comes twice"));
                     }
-                    contents.insert(*ino, content.extent);
+                    contents.insert(ino, content.extent);
+                    files.push((content, entries.len()));
                 }
-                decoded.push(entry);
+                entries.push(entry);
             }
             // The writer may not have come to give these back after its last batch.
             unused.clear();
-            for entry in &decoded[first..] {
-                if let Decoded::Other(Entry::Tree(Fact::Freed { ino })) = entry {
-                    unused.extend(contents.free(*ino));
-                }
-            }
+            unused.extend(freed(&entries[first..]).filter_map(|ino| contents.free(ino)));
             at = end;
         }
         // It was complete when it was handed on.
@@ -240,7 +239,11 @@ impl Record {
         if contents.n_bytes() > memory.metadata()?.blocks() * 512 {
             return Err(damaged(at, "there are more contents than memory"));
         }
-        let entries = with_contents(&memory, decoded, &contents)?;
+        files.retain(|(content, i)| {
+            content.extent.n_bytes > 0
+                && file(&entries[*i]).and_then(|ino| contents.get(ino)) == Some(content.extent)
+        });
+        read_contents(&memory, files, &mut entries)?;
         if at < log.len() {
             memory.set_len(LOG + at as u64)?;
         }
@@ -349,11 +352,8 @@ impl Record {
         batch.shrink_to(64 << 10);
         self.batch = batch;
 
-        let freed = entries.iter().filter_map(|entry| match entry {
-            Entry::Tree(Fact::Freed { ino }) => Some(*ino),
-            Entry::Tree(_) | Entry::Known { .. } => None,
-        });
-        let unused: Vec<_> = freed.filter_map(|ino| self.contents.free(ino)).collect();
+        let unused = freed(entries).filter_map(|ino| self.contents.free(ino));
+        let unused: Vec<_> = unused.collect();
         self.give_back(unused);
         Ok(())
     }
@@ -410,23 +410,34 @@ fn next_batch(log: &[u8], at: usize) -> Result<Option<&[u8]>, RecordError> {
     Ok(Some(batch))
 }
 
-/// Reads the contents in use, small neighbours together.
-fn with_contents(
-    memory: &File,
-    decoded: Vec<Decoded>,
-    contents: &Contents,
-) -> Result<Vec<Entry>, RecordError> {
-    let mut wanted: Vec<(FileContent, usize)> = Vec::new();
-    for (i, entry) in decoded.iter().enumerate() {
-        if let Decoded::File { ino, content, .. } = entry
-            && contents.get(*ino) == Some(content.extent)
-            && content.extent.n_bytes > 0
-        {
-            wanted.push((*content, i));
-        }
+/// The file that the entry makes.
+fn file(entry: &Entry) -> Option<Ino> {
+    match entry {
+        Entry::Tree(Fact::File { ino, .. }) => Some(*ino),
+        Entry::Tree(_) | Entry::Known { .. } => None,
     }
+}
+
+/// The inodes that the entries say are no more.
+fn freed(entries: &[Entry]) -> impl Iterator<Item = Ino> {
+    entries.iter().filter_map(|entry| match entry {
+        Entry::Tree(Fact::Freed { ino }) => Some(*ino),
+        Entry::Tree(_) | Entry::Known { .. } => None,
+    })
+}
+
+/// Reads contents into their entries, small neighbours together.
+fn read_contents(
+    memory: &File,
+    mut wanted: Vec<(FileContent, usize)>,
+    entries: &mut [Entry],
+) -> Result<(), RecordError> {
     wanted.sort_unstable_by_key(|(content, _)| content.extent.offset);
-    let mut read: Vec<Option<Arc<[u8]>>> = vec![None; decoded.len()];
+    let mut fill = |i: usize, read: Arc<[u8]>| {
+        if let Entry::Tree(Fact::File { content, .. }) = &mut entries[i] {
+            *content = read;
+        }
+    };
     let mut run = Vec::new();
     let mut rest = &wanted[..];
     while let Some((first, _)) = rest.first() {
@@ -444,7 +455,7 @@ fn with_contents(
         let (together, others) = rest.split_at(n);
         rest = others;
         if let [(content, i)] = together {
-            read[*i] = Some(read_alone(memory, content)?);
+            fill(*i, read_alone(memory, content)?);
             continue;
         }
         run.resize((end - start) as usize, 0);
@@ -453,28 +464,10 @@ fn with_contents(
             let from = (content.extent.offset - start) as usize;
             let bytes = &run[from..from + content.extent.n_bytes as usize];
             check(bytes, content)?;
-            read[*i] = Some(bytes.into());
+            fill(*i, bytes.into());
         }
     }
-    let nothing: Arc<[u8]> = Arc::from([]);
-    let entries = decoded
-        .into_iter()
-        .zip(read)
-        .map(|(entry, read)| match entry {
-            Decoded::File {
-                ino,
-                ownership,
-                mtime,
-                content: _,
-            } => Entry::Tree(Fact::File {
-                ino,
-                ownership,
-                mtime,
-                content: read.unwrap_or_else(|| Arc::clone(&nothing)),
-            }),
-            Decoded::Other(entry) => entry,
-        });
-    Ok(entries.collect())
+    Ok(())
 }
 
 fn read_alone(memory: &File, content: &FileContent) -> Result<Arc<[u8]>, RecordError> {

@@ -10,11 +10,10 @@
 mod files;
 mod kernel;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,15 +32,13 @@ use crate::fuse::{LiveData, Publishers, Requests};
 use crate::keeper;
 use crate::logging::{self, Logging};
 use crate::mirror::{Command, Mirror, Reason, Update};
-use crate::path::ZnodePath;
 use crate::processes::{Start, ToKeeper, ToServer};
 use crate::publish::{Known, Publishing};
 use crate::record::{Record, RecordError};
 use crate::service;
-use crate::source::Stat;
 use crate::source::zookeeper::ZooKeeper;
 use crate::store::{self, Reader};
-use crate::tree::{Change, Kind, Ownership};
+use crate::tree::{Change, Ownership};
 use crate::wire::Socket;
 use files::{Files, Progress};
 use kernel::{Connection, Line};
@@ -123,9 +120,10 @@ fn connect() -> io::Result<Socket> {
 }
 
 fn run(keeper: &Arc<Socket>, logging: &Logging) -> Result<(), Error> {
-    let (message, with) = keeper.receive().map_err(system("the keeper is not understood"))?.ok_or(
-        Error::KeeperGone,
-    )?;
+    let (message, with) = keeper
+        .receive()
+        .map_err(system("the keeper is not understood"))?
+        .ok_or(Error::KeeperGone)?;
     let ToServer::Start(start) = message else {
         return Err(Error::System {
             what: "the keeper is not understood",
@@ -241,8 +239,7 @@ impl Server {
         let broken = system("the kernel refused the connection");
         let connection = match start.init.filter(|_| start.takes_over) {
             Some(init) => {
-                let connection =
-                    Connection::take_over(filesystem, init, device).map_err(broken)?;
+                let connection = Connection::take_over(filesystem, init, device).map_err(broken)?;
                 tell(keeper, &ToKeeper::Loaded)?;
                 wait_for_go(keeper)?;
                 connection
@@ -261,7 +258,9 @@ impl Server {
         if start.takes_over
             && let Err(err) = line.resend()
         {
-            log::error!("requests in flight are lost, whoever made them waits: {err}; it takes Linux 6.9");
+            log::error!(
+                "requests in flight are lost, whoever made them waits: {err}; it takes Linux 6.9"
+            );
         }
         let ended = tell.clone();
         connection
@@ -273,9 +272,8 @@ impl Server {
         let pass_on = Box::new(move |memory: std::os::fd::BorrowedFd<'_>| {
             to_keeper.send(&ToKeeper::Record, &[memory])
         });
-        let publishing =
-            Publishing::spawn((tree, reader.clone()), notifier, pollers, pass_on)
-                .map_err(system("cannot start a thread"))?;
+        let publishing = Publishing::spawn((tree, reader.clone()), notifier, pollers, pass_on)
+            .map_err(system("cannot start a thread"))?;
         let mut files = Files::new();
         let now = SystemTime::now();
         let leftovers = files.recall(&config.nodes, known, &reader);
@@ -334,8 +332,18 @@ impl Server {
             }
             if now >= next_report {
                 next_report = now + PROGRESS_INTERVAL;
-                let Progress { n_answered, n_nodes, .. } = progress;
-                tell(&self.keeper, &ToKeeper::Loading { n_answered, n_nodes })?;
+                let Progress {
+                    n_answered,
+                    n_nodes,
+                    ..
+                } = progress;
+                tell(
+                    &self.keeper,
+                    &ToKeeper::Loading {
+                        n_answered,
+                        n_nodes,
+                    },
+                )?;
             }
             match self.events.recv_timeout(deadline.min(next_report) - now) {
                 Err(RecvTimeoutError::Timeout) => {}
@@ -372,7 +380,9 @@ impl Server {
     }
 
     fn tell_ready(&self) -> Result<(), Error> {
-        let Progress { n_files, n_nodes, .. } = self.desk.lock().files.progress();
+        let Progress {
+            n_files, n_nodes, ..
+        } = self.desk.lock().files.progress();
         let ready = ToKeeper::Ready {
             n_files,
             n_nodes,
@@ -492,7 +502,12 @@ impl Server {
 
     /// The server's part of the status.
     fn tell_status(&self) -> Result<(), Error> {
-        let Progress { n_answered, n_files, n_nodes, .. } = self.desk.lock().files.progress();
+        let Progress {
+            n_answered,
+            n_files,
+            n_nodes,
+            ..
+        } = self.desk.lock().files.progress();
         let status = serde_json::json!({
             "nodes": n_nodes,
             "answered": n_answered,
@@ -532,9 +547,13 @@ impl Server {
             let desk = desk.lock();
             (desk.files.sources(), desk.files.told())
         };
-        commands.send(Command::Watch(sources)).expect("the receiver is here");
-        let (source, interval) =
-            (service::zookeeper(&self.config), self.config.heartbeat_interval);
+        commands
+            .send(Command::Watch(sources))
+            .expect("the receiver is here");
+        let (source, interval) = (
+            service::zookeeper(&self.config),
+            self.config.heartbeat_interval,
+        );
         let tell = self.tell.clone();
         let thread = std::thread::Builder::new()
             .name("mirror".into())
@@ -612,7 +631,10 @@ fn hear_keeper(keeper: Arc<Socket>, tell: Sender<Event>) -> Result<(), Error> {
 /// The record is loaded; waits until whoever served before is gone.
 fn wait_for_go(keeper: &Socket) -> Result<(), Error> {
     loop {
-        match keeper.receive().map_err(system("the keeper is not understood"))? {
+        match keeper
+            .receive()
+            .map_err(system("the keeper is not understood"))?
+        {
             Some((ToServer::Go, _)) => return Ok(()),
             Some(_) => {}
             None => return Err(Error::KeeperGone),
@@ -637,7 +659,11 @@ fn mounter() -> Ownership {
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     // Root's publisher needs no permission.
     let mode = if uid.is_root() { 0o555 } else { 0o755 };
-    Ownership { uid: uid.as_raw(), gid: gid.as_raw(), mode }
+    Ownership {
+        uid: uid.as_raw(),
+        gid: gid.as_raw(),
+        mode,
+    }
 }
 
 /// What a list for people holds: the beginning of a long one, and how it goes on.

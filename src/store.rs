@@ -63,7 +63,8 @@ pub fn recorded(
 
 /// The tree that is on record in `memory`, recorded on, and what the mount shows of znodes.
 ///
-/// The process that wrote it must be gone, or frozen ([`Writer::freeze`]) and not thaw again.
+/// The process that wrote it must be gone, or frozen ([`Writer::freeze`]); in that case nothing may
+/// be changed, forgotten or disinherited here before it is certain that the other does not thaw.
 pub fn restored(
     directories: Ownership,
     memory: OwnedFd,
@@ -164,7 +165,7 @@ impl Writer {
     }
 
     /// Hands the memory of the record to `tell`, which passes it on to whoever keeps it for a
-    /// successor. Readers wait meanwhile. Does nothing where nothing is recorded.
+    /// successor. Changes wait meanwhile. Does nothing where nothing is recorded.
     pub fn hand_over(&self, tell: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>) -> io::Result<()> {
         match &self.0.read().recording {
             Some(recording) => tell(recording.record.descriptor()),
@@ -183,7 +184,8 @@ impl Writer {
     /// is the new record written to from here on, and the old one not any more. Readers wait
     /// meanwhile: `tell` sends, and waits for nothing.
     ///
-    /// A record that could not be written before is whole again afterwards.
+    /// A record that could not be written before is whole again afterwards. Whoever keeps records
+    /// must read all that was sent to it before it starts a successor: the last one counts.
     pub fn compact(
         &mut self,
         tell: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
@@ -287,31 +289,6 @@ impl Reader {
     /// See [`Tree::read`].
     pub fn read(&self, ino: Ino) -> Option<Arc<[u8]>> {
         self.0.read().tree.read(ino)
-    }
-
-    /// See [`Tree::find`].
-    pub fn find(&self, path: &FilePath) -> Option<Ino> {
-        self.0.read().tree.find(path)
-    }
-
-    /// See [`Tree::paths`].
-    pub fn paths(&self) -> Vec<(FilePath, Kind)> {
-        self.0.read().tree.paths()
-    }
-
-    /// See [`Tree::list`].
-    pub fn list(&self, ino: Ino, cookie: u64, take: impl FnMut(Listed<'_>) -> Room) -> bool {
-        self.0.read().tree.list(ino, cookie, take)
-    }
-
-    /// See [`Tree::list_and_look_up`].
-    pub fn list_and_look_up(
-        &self,
-        ino: Ino,
-        cookie: u64,
-        take: impl FnMut(Listed<'_>) -> Room,
-    ) -> bool {
-        self.0.write().tree.list_and_look_up(ino, cookie, take)
     }
 
     /// See [`Tree::paths`].

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use super::mounts;
-use crate::mountpoint::{self, Options};
+use crate::mountpoint::{self, Mounting, Options};
 
 /// A mount in the making, then in its place, then gone.
 pub trait Place {
@@ -36,40 +36,51 @@ pub enum PublisherRoot {
     Nowhere(String),
 }
 
-/// A mount that is at its place as soon as it is made, and that has no private side.
+/// A real mount at a mountpoint.
 #[derive(Debug)]
-pub struct AtOnce {
+pub struct Here {
     mountpoint: PathBuf,
     source: String,
     options: Options,
+    mounting: Option<Mounting>,
     id: Option<u64>,
 }
 
-impl AtOnce {
+impl Here {
     /// For a mountpoint that is prepared.
     pub fn new(mountpoint: &Path, source: &Path, options: &Options) -> Self {
         Self {
             mountpoint: mountpoint.into(),
             source: source.to_string_lossy().into_owned(),
             options: options.clone(),
+            mounting: None,
             id: None,
         }
     }
 }
 
-impl Place for AtOnce {
+impl Place for Here {
     fn create(&mut self) -> Result<OwnedFd, mountpoint::Error> {
-        let device = mountpoint::mount(&self.mountpoint, &self.source, &self.options)?;
+        let (mounting, device) = Mounting::create(&self.mountpoint, &self.source, &self.options)?;
+        self.mounting = Some(mounting);
         self.id = mounts::id_at(&self.mountpoint);
         Ok(device)
     }
 
     fn attach(&mut self) -> Result<(), mountpoint::Error> {
+        if let Some(mounting) = &mut self.mounting {
+            mounting.attach()?;
+            self.id = mounts::id_at(&self.mountpoint);
+        }
         Ok(())
     }
 
     fn private_root(&mut self) -> PublisherRoot {
-        PublisherRoot::Nowhere("there is no private mount".into())
+        match self.mounting.as_ref().map(Mounting::private) {
+            Some(Ok(root)) => PublisherRoot::Directory(root),
+            Some(Err(reason)) => PublisherRoot::Nowhere(reason),
+            None => PublisherRoot::Nowhere("there is no mount".into()),
+        }
     }
 
     fn is_attached(&self) -> bool {
@@ -77,6 +88,8 @@ impl Place for AtOnce {
     }
 
     fn detach(&mut self) -> bool {
-        mountpoint::release(&self.mountpoint)
+        self.mounting
+            .take()
+            .is_none_or(|mut mounting| mounting.detach())
     }
 }

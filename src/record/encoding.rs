@@ -4,6 +4,7 @@
 //! its length in bytes (four) and UTF-8, a time is seconds (eight) and nanoseconds (four) since the
 //! epoch. The content of a file lies elsewhere: its fields say where, how long, and its checksum.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::path::{Name, ZnodePath};
@@ -21,19 +22,6 @@ const FREED: u8 = 6;
 const FLOOR: u8 = 7;
 const KNOWN: u8 = 8;
 const UNKNOWN: u8 = 9;
-
-/// An entry whose content was not read yet.
-pub(super) enum Decoded {
-    /// A [`Fact::File`].
-    File {
-        ino: Ino,
-        ownership: Ownership,
-        mtime: SystemTime,
-        content: FileContent,
-    },
-    /// Anything else.
-    Other(Entry),
-}
 
 /// Adds an entry to `bytes`; `content` says where that of a file lies.
 pub(super) fn encode(entry: &Entry, content: Option<FileContent>, bytes: &mut Vec<u8>) {
@@ -107,12 +95,16 @@ pub(super) fn encode(entry: &Entry, content: Option<FileContent>, bytes: &mut Ve
     }
 }
 
-/// Takes the next entry off `bytes`. None where that is no entry.
-pub(super) fn decode(bytes: &mut &[u8]) -> Option<Decoded> {
+/// Takes the next entry off `bytes`, and where the content of a file lies, which is `content` until
+/// it is read. None where that is no entry.
+pub(super) fn decode(
+    bytes: &mut &[u8],
+    content: &Arc<[u8]>,
+) -> Option<(Entry, Option<FileContent>)> {
     let [kind] = take(bytes)?;
     let entry = match kind {
         FILE => {
-            return Some(Decoded::File {
+            let fact = Fact::File {
                 ino: new_ino(bytes)?,
                 ownership: Ownership {
                     uid: u32::from_le_bytes(take(bytes)?),
@@ -120,14 +112,16 @@ pub(super) fn decode(bytes: &mut &[u8]) -> Option<Decoded> {
                     mode: u16::from_le_bytes(take(bytes)?),
                 },
                 mtime: time(bytes)?,
-                content: FileContent {
-                    extent: Extent {
-                        offset: u64::from_le_bytes(take(bytes)?),
-                        n_bytes: u64::from_le_bytes(take(bytes)?),
-                    },
-                    checksum: u32::from_le_bytes(take(bytes)?),
+                content: Arc::clone(content),
+            };
+            let content = FileContent {
+                extent: Extent {
+                    offset: u64::from_le_bytes(take(bytes)?),
+                    n_bytes: u64::from_le_bytes(take(bytes)?),
                 },
-            });
+                checksum: u32::from_le_bytes(take(bytes)?),
+            };
+            return Some((Entry::Tree(fact), Some(content)));
         }
         DIRECTORY => Entry::Tree(Fact::Directory {
             ino: new_ino(bytes)?,
@@ -165,7 +159,7 @@ pub(super) fn decode(bytes: &mut &[u8]) -> Option<Decoded> {
         },
         _ => return None,
     };
-    Some(Decoded::Other(entry))
+    Some((entry, None))
 }
 
 fn encode_time(time: SystemTime, bytes: &mut Vec<u8>) {

@@ -48,7 +48,7 @@ enum State {
 
 /// How far the first load has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
+pub(super) struct Progress {
     /// Nodes whose znode was heard of.
     pub n_answered: usize,
     /// Nodes that have a file.
@@ -133,7 +133,10 @@ impl Files {
             };
             let content = tree.find(&node.dest).and_then(|ino| tree.read(ino));
             let znode = self.znodes.entry(node.source.clone()).or_default();
-            let others = znode.content.as_ref().is_none_or(|other| Some(other) == content.as_ref());
+            let others = znode
+                .content
+                .as_ref()
+                .is_none_or(|other| Some(other) == content.as_ref());
             if content.is_none() || !others {
                 // Not shown everywhere, or not alike: it is read again.
                 known.remove(&node.source);

@@ -47,16 +47,20 @@ impl Connection {
     ) -> io::Result<(Self, Init)> {
         let for_session = device.try_clone()?;
         let session = Session::from_fd(filesystem, for_session, SessionACL::All, settings())?;
-        let init = init.lock().ok_or_else(|| io::Error::other("no INIT came"))?;
-        Ok((Self { session, device: Arc::new(device) }, init))
+        let init = init
+            .lock()
+            .ok_or_else(|| io::Error::other("no INIT came"))?;
+        Ok((
+            Self {
+                session,
+                device: Arc::new(device),
+            },
+            init,
+        ))
     }
 
     /// Goes on with a connection on which INIT was answered before.
-    pub(super) fn take_over(
-        filesystem: LiveData,
-        init: Init,
-        device: OwnedFd,
-    ) -> io::Result<Self> {
+    pub(super) fn take_over(filesystem: LiveData, init: Init, device: OwnedFd) -> io::Result<Self> {
         let (ours, theirs) = rustix::net::socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
@@ -66,7 +70,10 @@ impl Connection {
         rustix::net::send(&ours, &init_request(init), SendFlags::NOSIGNAL)?;
         let session = Session::from_fd(filesystem, theirs, SessionACL::All, settings())?;
         sys::replace_descriptor(&device, session.as_fd().as_raw_fd())?;
-        Ok(Self { session, device: Arc::new(device) })
+        Ok(Self {
+            session,
+            device: Arc::new(device),
+        })
     }
 
     pub(super) fn notifier(&self) -> Notifier {
@@ -82,7 +89,9 @@ impl Connection {
         self,
         ended: impl FnOnce(io::Result<()>) + Send + 'static,
     ) -> io::Result<JoinHandle<()>> {
-        std::thread::Builder::new().name("fuse".into()).spawn(move || ended(self.session.run()))
+        std::thread::Builder::new()
+            .name("fuse".into())
+            .spawn(move || ended(self.session.run()))
     }
 }
 
@@ -96,8 +105,12 @@ impl Line {
     /// Whether the kernel holds the inode. It forgets its attributes, which costs a question.
     pub(super) fn holds(&self, ino: Ino) -> io::Result<bool> {
         let (offset, length): (i64, i64) = (-1, 0);
-        let body =
-            [ino.0.to_ne_bytes(), offset.to_ne_bytes(), length.to_ne_bytes()].concat();
+        let body = [
+            ino.0.to_ne_bytes(),
+            offset.to_ne_bytes(),
+            length.to_ne_bytes(),
+        ]
+        .concat();
         match self.say(NOTIFY_INVAL_INODE, &body) {
             Ok(()) => Ok(true),
             Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -128,7 +141,11 @@ fn settings() -> fuser::Config {
 fn init_request(init: Init) -> Vec<u8> {
     let (flags, flags2) = (init.flags as u32, (init.flags >> 32) as u32);
     let words = [7, init.minor, init.max_readahead, flags, flags2];
-    let body: Vec<u8> = words.into_iter().chain([0; 11]).flat_map(u32::to_ne_bytes).collect();
+    let body: Vec<u8> = words
+        .into_iter()
+        .chain([0; 11])
+        .flat_map(u32::to_ne_bytes)
+        .collect();
     let mut request = Vec::new();
     request.extend((40 + body.len() as u32).to_ne_bytes());
     request.extend(INIT.to_ne_bytes());
@@ -146,7 +163,11 @@ mod tests {
 
     #[test]
     fn an_init_has_the_size_that_the_kernel_sends() {
-        let init = Init { minor: 45, max_readahead: 1 << 17, flags: (1 << 40) | 3 };
+        let init = Init {
+            minor: 45,
+            max_readahead: 1 << 17,
+            flags: (1 << 40) | 3,
+        };
         let request = init_request(init);
         assert_eq!(request.len(), 104);
         assert_eq!(request[..8], [104, 0, 0, 0, 26, 0, 0, 0]);

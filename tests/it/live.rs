@@ -7,18 +7,17 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use livedata::fuse::{LiveData, Requests};
-use livedata::mountpoint::{self, Options};
+use livedata::mountpoint::{self, Mounting, Options};
 use livedata::path::FilePath;
-use livedata::publish::Publisher;
-use livedata::store::{self, Reader, Writer};
+use livedata::publish::Publishing;
+use livedata::store::{self, Reader};
 use livedata::tree::{Change, Ownership};
 
 pub struct Live {
     directory: tempfile::TempDir,
-    writer: Writer,
     pub tree: Reader,
     pub requests: Requests,
-    publisher: Option<Publisher>,
+    publishing: Option<Publishing>,
     fuse: Option<JoinHandle<()>>,
 }
 
@@ -32,21 +31,26 @@ impl Live {
             mode: 0o555,
         };
         let (writer, tree) = store::new(root, SystemTime::now());
-        let device = mountpoint::mount(&path, "test", &Options::default()).unwrap();
+        let (mut mounting, device) = Mounting::create(&path, "test", &Options::default()).unwrap();
+        mounting.attach().unwrap();
         let requests = Requests::default();
         let mut config = fuser::Config::default();
         config.n_threads = Some(2);
         let files = LiveData::new(tree.clone(), requests.clone());
+        let files_of = files.clone();
         let acl = fuser::SessionACL::All;
         let session = fuser::Session::from_fd(files, device, acl, config).unwrap();
-        let publisher = Some(Publisher::spawn(session.notifier()).unwrap());
+        let pollers = files_of.pollers();
+        let ends = (writer, tree.clone());
+        let publishing =
+            Publishing::spawn(ends, session.notifier(), pollers, Box::new(|_| Ok(()))).unwrap();
+        let publishing = Some(publishing);
         let fuse = Some(std::thread::spawn(move || session.run().unwrap()));
         Self {
             directory,
-            writer,
             tree,
             requests,
-            publisher,
+            publishing,
             fuse,
         }
     }
@@ -66,10 +70,9 @@ impl Live {
     }
 
     pub fn apply_at(&mut self, change: Change, now: SystemTime) {
-        let effects = self.writer.apply(change, now);
-        let publisher = self.publisher.as_ref().unwrap();
-        publisher.publish(effects);
-        publisher.flush();
+        let publishing = self.publishing.as_ref().unwrap();
+        publishing.publish(change, now, None);
+        publishing.flush();
     }
 
     pub fn put(&mut self, path: &str, content: impl Into<Arc<[u8]>>) {
@@ -87,8 +90,8 @@ impl Drop for Live {
         if let (true, Some(fuse)) = (released, self.fuse.take()) {
             fuse.join().unwrap();
         }
-        if let Some(publisher) = self.publisher.take() {
-            publisher.join();
+        if let Some(publishing) = self.publishing.take() {
+            publishing.join();
         }
     }
 }

@@ -83,6 +83,7 @@ proptest! {
 fn while_frozen_nothing_is_written_and_nothing_is_lost() {
     let mut it = Recorded::new();
     it.writer.apply(put("a", 0o400, b"1"), it.now);
+    it.look_at_the_record();
     it.walk(&path("a"));
     it.writer.apply(put("a", 0o400, b"2"), it.now);
     it.look_at_the_record();

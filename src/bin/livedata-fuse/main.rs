@@ -8,7 +8,7 @@ mod status;
 use std::process::ExitCode;
 
 use livedata::config::{Config, Severity, check};
-use livedata::{keeper, mountpoint};
+use livedata::mountpoint;
 
 use cli::{Check, Cli, Command, Umount};
 
