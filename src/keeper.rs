@@ -329,7 +329,7 @@ impl<'a> Keeper<'a> {
             .into_iter()
             .flatten()
         {
-            if !server.is_mute {
+            if server.mute_until.is_none() {
                 poll.push(PollFd::new(server, PollFlags::IN));
             }
         }
@@ -364,6 +364,7 @@ impl<'a> Keeper<'a> {
             self.publisher.due,
             self.upgrade.until,
             self.details_until,
+            self.server.as_ref().and_then(|server| server.mute_until),
             of_control,
             of_watchdog,
         ]
@@ -655,6 +656,9 @@ impl<'a> Keeper<'a> {
             }
             Stage::Backoff(at) if at <= now => self.start_successor(),
             Stage::First(_) | Stage::Loading(_) | Stage::Backoff(_) | Stage::Serving => {}
+        }
+        if let Some(server) = &mut self.server {
+            server.end_if_mute(now);
         }
         if self.publisher.due.is_some_and(|at| at <= now) {
             match self.stage {

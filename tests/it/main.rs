@@ -7,6 +7,7 @@
 
 mod config;
 mod harness;
+mod keeper;
 mod kernel;
 mod live;
 mod source;
