@@ -753,11 +753,10 @@ impl<'a> Keeper<'a> {
             Ok(End::Told) | Err(_) => drop(self.place.detach()),
         }
         self.end_publisher();
-        for server in [self.server.take(), self.upgrade.candidate.take()] {
-            if let Some(mut server) = server {
-                server.child.kill();
-                self.dying.push(server.child);
-            }
+        let servers = [self.server.take(), self.upgrade.candidate.take()];
+        for mut server in servers.into_iter().flatten() {
+            server.child.kill();
+            self.dying.push(server.child);
         }
         drop(self.control.take());
         // With the last descriptor the connection ends, and whoever waits for an answer is free.
