@@ -330,7 +330,7 @@ impl<'a> Keeper<'a> {
             .into_iter()
             .flatten()
         {
-            if !server.is_mute {
+            if server.mute_until.is_none() {
                 poll.push(PollFd::new(server, PollFlags::IN));
             }
         }
@@ -365,6 +365,7 @@ impl<'a> Keeper<'a> {
             self.publisher.due,
             self.upgrade.until,
             self.details_until,
+            self.server.as_ref().and_then(|server| server.mute_until),
             of_control,
             of_watchdog,
         ]
@@ -658,6 +659,9 @@ impl<'a> Keeper<'a> {
             Stage::Backoff(at) if at <= now => self.start_successor(),
             Stage::First(_) | Stage::Loading(_) | Stage::Backoff(_) | Stage::Serving => {}
         }
+        if let Some(server) = &mut self.server {
+            server.end_if_mute(now);
+        }
         if self.publisher.due.is_some_and(|at| at <= now) {
             match self.stage {
                 Stage::Serving => self.start_publisher(),
@@ -751,11 +755,10 @@ impl<'a> Keeper<'a> {
             Ok(End::Told) | Err(_) => drop(self.place.detach()),
         }
         self.end_publisher();
-        for server in [self.server.take(), self.upgrade.candidate.take()] {
-            if let Some(mut server) = server {
-                server.child.kill();
-                self.dying.push(server.child);
-            }
+        let servers = [self.server.take(), self.upgrade.candidate.take()];
+        for mut server in servers.into_iter().flatten() {
+            server.child.kill();
+            self.dying.push(server.child);
         }
         drop(self.control.take());
         // With the last descriptor the connection ends, and whoever waits for an answer is free.

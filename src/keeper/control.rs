@@ -163,6 +163,9 @@ impl Control {
                 client.go_on();
             }
         }
+        // Only that it is closed tells a client that this is all.
+        self.clients
+            .retain(|client| !matches!(client.step, Step::Over));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use super::binary::Binary;
 use super::child::Child;
@@ -11,12 +12,16 @@ use crate::wire::Socket;
 /// How many messages are taken at once, so that a server that talks without end holds up nobody.
 const MOST_MESSAGES: usize = 256;
 
+/// How long one may take from closing its end to its death.
+const DYING: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) child: Child,
     socket: Socket,
-    /// It has closed its end.
-    pub(super) is_mute: bool,
+    /// It has closed its end, as it does when it dies; if it does not die by then, it is ended.
+    /// Not at once, or nobody would learn how it died.
+    pub(super) mute_until: Option<Instant>,
     /// Its record, which counts once it has been told to go on.
     pub(super) record: Option<OwnedFd>,
     /// Why it, or we, gave up.
@@ -38,7 +43,7 @@ impl Server {
         let mut server = Self {
             child,
             socket: ours,
-            is_mute: false,
+            mute_until: None,
             record: None,
             last_words: None,
         };
@@ -52,17 +57,29 @@ impl Server {
 
     /// Tells it something. One that cannot be told anything is ended.
     pub(super) fn tell(&mut self, message: &ToServer, with: &[BorrowedFd<'_>]) {
-        if let Err(err) = self.socket.send(message, with)
-            && !self.is_mute
-        {
-            self.give_up(format!("it cannot be told anything: {err}"));
+        match self.socket.send(message, with) {
+            Ok(()) => {}
+            Err(err) if is_gone(&err) => self.falls_silent(),
+            Err(err) => self.give_up(format!("it cannot be told anything: {err}")),
         }
+    }
+
+    /// Ends it, if it has closed its end and yet lives.
+    pub(super) fn end_if_mute(&mut self, now: Instant) {
+        if self.mute_until.is_some_and(|at| at <= now) {
+            self.mute_until = Some(now + DYING);
+            self.give_up("it closed its socket".into());
+        }
+    }
+
+    fn falls_silent(&mut self) {
+        self.mute_until.get_or_insert(Instant::now() + DYING);
     }
 
     /// Ends it, for this reason.
     pub(super) fn give_up(&mut self, reason: String) {
         self.last_words.get_or_insert(reason);
-        self.is_mute = true;
+        self.falls_silent();
         self.child.kill();
     }
 
@@ -72,11 +89,8 @@ impl Server {
         while heard.len() < MOST_MESSAGES {
             match self.socket.receive() {
                 Ok(Some(message)) => heard.push(message),
-                Ok(None) if self.is_mute => break,
                 Ok(None) => {
-                    // As a rule it has died; if not, it is of no use any more.
-                    self.is_mute = true;
-                    self.child.kill();
+                    self.falls_silent();
                     break;
                 }
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => break,
@@ -97,6 +111,14 @@ impl AsFd for Server {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// The other end is closed.
+fn is_gone(err: &io::Error) -> bool {
+    matches!(
+        err.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
 }
 
 /// The message came, but another version of the program knows what it means.

@@ -26,7 +26,7 @@ impl Signals {
         read.set_nonblocking(true)?;
         write.set_nonblocking(true)?;
         let caught = [SIGTERM, SIGINT, SIGHUP, SIGUSR2, SIGCHLD];
-        SignalDelivery::with_pipe(read, write, SignalOnly::default(), caught).map(Self)
+        SignalDelivery::with_pipe(read, write, SignalOnly, caught).map(Self)
     }
 
     /// What they ask for; the end comes first, for it makes the rest needless.

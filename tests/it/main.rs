@@ -10,6 +10,7 @@ mod commands;
 mod config;
 mod files;
 mod harness;
+mod keeper;
 mod kernel;
 mod live;
 mod mirror;

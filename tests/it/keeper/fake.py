@@ -1,0 +1,79 @@
+"""A server, or a publisher, that only speaks; the file `mode` tells how it behaves.
+
+The kernel ends it with the keeper, as it does the real ones; what it hears goes to `heard`.
+"""
+
+import ctypes
+import json
+import os
+import socket
+import sys
+import time
+
+ctypes.CDLL(None).prctl(1, 9)
+keeper = socket.socket(fileno=0)
+mode = open("mode").read().strip()
+
+
+def heard(text):
+    with open("heard", "a") as file:
+        file.write(f"{os.getpid()} {text}\n")
+
+
+def say(message, *descriptors):
+    socket.send_fds(keeper, [json.dumps(message).encode()], descriptors)
+
+
+def memory(text):
+    descriptor = os.memfd_create("fake")
+    os.write(descriptor, text.encode())
+    return descriptor
+
+
+if sys.argv[0].endswith("publish-mount"):
+    text, _, _, _ = socket.recv_fds(keeper, 1 << 17, 4)
+    heard("publish " + text.decode())
+    while True:
+        time.sleep(60)
+
+ready = {"Ready": {"n_files": 1, "n_nodes": 2, "log_file": None, "log_level": "info"}}
+while True:
+    text, descriptors, _, _ = socket.recv_fds(keeper, 1 << 17, 4)
+    if not text:
+        # Whoever lingers although the keeper is gone is ended by the kernel.
+        time.sleep(60)
+    message = json.loads(text)
+    if isinstance(message, str):
+        name = message
+    else:
+        (name,) = message
+    heard(name)
+    if name == "Start":
+        if not message["Start"]["takes_over"]:
+            if mode == "fail":
+                say({"Failed": {"reason": "there is no such thing"}})
+            if mode == "die":
+                sys.exit(3)
+            say({"Init": {"minor": 45, "max_readahead": 131072, "flags": 7}})
+            say({"Loading": {"n_answered": 1, "n_nodes": 2}})
+            say(ready)
+        elif mode == "hang":
+            time.sleep(60)
+        elif mode == "refuse":
+            say({"Failed": {"reason": "a record of another format"}})
+            time.sleep(60)
+        elif mode == "die":
+            sys.exit(3)
+        else:
+            assert message["Start"]["init"]["minor"] == 45
+            heard("record " + os.pread(descriptors[1], 100, 0).decode())
+            say("Loaded")
+        say("Record", memory(f"of {os.getpid()}"))
+    elif name == "Freeze":
+        say("Record", memory(f"frozen {os.getpid()}"))
+        say("Frozen")
+    elif name == "Status":
+        if mode != "silent":
+            say("Status", memory('{"fake": true}'))
+    elif name == "Publisher":
+        heard(f"publisher {message['Publisher']['pid']}")
