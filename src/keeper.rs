@@ -253,7 +253,7 @@ impl<'a> Keeper<'a> {
         device: OwnedFd,
     ) -> Self {
         let control = Control::open(&job.mountpoint)
-            .inspect_err(|err| log::warn!("no control socket, so no `status`: {err}"))
+            .inspect_err(|err| log::info!("no control socket, so no `status`: {err}"))
             .ok();
         let until = Instant::now() + job.wait + GRACE;
         Self {
@@ -591,13 +591,13 @@ impl<'a> Keeper<'a> {
         };
         if let PublisherRoot::Nowhere(reason) = root {
             if self.publisher.nowhere.is_none() {
-                log::warn!("no publisher, so nobody is told by inotify: {reason}");
+                log::info!("no publisher, so nobody is told by inotify: {reason}");
                 self.publisher.nowhere = Some(reason.clone());
             }
             server.tell(&ToServer::NoPublisher, &[]);
             return;
         }
-        match publisher::start(&self.confirmed, root) {
+        match publisher::start(&self.confirmed, root, self.job.background) {
             Ok((child, socket)) => {
                 let pid = child.pid();
                 self.publishers.push(pid);

@@ -135,12 +135,7 @@ fn run(keeper: &Arc<Socket>, logging: &Logging) -> Result<(), Error> {
         (false, true) => LevelFilter::Warn,
         (false, false) => LevelFilter::Info,
     });
-    let mut server = Server::start(start, with, keeper, logging)?;
-    let ended = server.live();
-    if let Err(err) = &ended {
-        log::error!("{err}");
-    }
-    ended
+    Server::start(start, with, keeper, logging)?.live()
 }
 
 struct Server {

@@ -31,12 +31,18 @@ impl Child {
     /// Starts the hidden command of a program; the socket becomes its stdin.
     ///
     /// It leads a process group of its own, so that a Ctrl-C reaches the keeper alone.
-    pub(super) fn start(binary: &Binary, command: &str, stdin: Socket) -> io::Result<Self> {
+    pub(super) fn start(
+        binary: &Binary,
+        command: &str,
+        stdin: Socket,
+        stderr: Stdio,
+    ) -> io::Result<Self> {
         let process = Command::new(binary.executable())
             .arg0(binary.path())
             .arg(command)
             .stdin(Stdio::from(OwnedFd::from(stdin)))
             .stdout(Stdio::null())
+            .stderr(stderr)
             // systemd hears of the mount through the keeper.
             .env_remove("NOTIFY_SOCKET")
             .env_remove("WATCHDOG_USEC")

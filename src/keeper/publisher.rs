@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Stdio;
 use std::time::Instant;
 
 use super::binary::Binary;
@@ -44,7 +45,13 @@ impl Publisher {
 }
 
 /// Starts one, tells it where to work, and gives the other end of the socket to it, for the server.
-pub(super) fn start(binary: &Binary, root: &PublisherRoot) -> io::Result<(Child, OwnedFd)> {
+///
+/// In the background its stderr is nobody's: the terminal is left.
+pub(super) fn start(
+    binary: &Binary,
+    root: &PublisherRoot,
+    background: bool,
+) -> io::Result<(Child, OwnedFd)> {
     let (for_server, theirs) = Socket::pair()?;
     let (path, with): (_, Vec<BorrowedFd<'_>>) = match root {
         PublisherRoot::Directory(root) => (None, vec![root.as_fd()]),
@@ -52,6 +59,11 @@ pub(super) fn start(binary: &Binary, root: &PublisherRoot) -> io::Result<(Child,
         PublisherRoot::Nowhere(reason) => return Err(io::Error::other(reason.clone())),
     };
     for_server.send(&ToPublisher::Root { path }, &with)?;
-    let child = Child::start(binary, PUBLISHER_COMMAND, theirs)?;
+    let stderr = if background {
+        Stdio::null()
+    } else {
+        Stdio::inherit()
+    };
+    let child = Child::start(binary, PUBLISHER_COMMAND, theirs, stderr)?;
     Ok((child, for_server.into()))
 }

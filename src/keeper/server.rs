@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use super::binary::Binary;
@@ -39,7 +40,7 @@ impl Server {
         let (ours, theirs) = Socket::pair()?;
         // A server that does not listen must not make the keeper wait.
         rustix::io::ioctl_fionbio(&ours, true)?;
-        let child = Child::start(binary, SERVER_COMMAND, theirs)?;
+        let child = Child::start(binary, SERVER_COMMAND, theirs, Stdio::inherit())?;
         let mut server = Self {
             child,
             socket: ours,

@@ -466,6 +466,7 @@ fn keeper_of_a_place() {
         config: directory.join("config.ini"),
         mountpoint: directory.join("mnt"),
         options: mountpoint::Options::default(),
+        started_in: "/".into(),
         wait: SOON,
         strict: false,
         debug: false,
