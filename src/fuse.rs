@@ -30,8 +30,7 @@ use fuser::{
 use parking_lot::{Mutex, RwLock};
 
 use crate::path::MAX_NAME;
-use crate::processes::Init;
-use crate::publisher::STAGING;
+use crate::processes::{Init, STAGING};
 use crate::store::Reader;
 use crate::tree::{Attr, Ino, Kind, Ownership, Room};
 pub use pollers::Pollers;

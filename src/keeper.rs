@@ -5,7 +5,7 @@
 //! parses no configuration, and waits for nobody without a limit. After each wake-up it looks at
 //! everything: signals, the mount table, what the servers said, who died, who asks, what is due.
 //!
-//! A server is in one of the [`Stage`]s. An upgrade runs beside a server that serves; when the
+//! A server is in one of a few stages. An upgrade runs beside a server that serves; when the
 //! candidate has loaded the record it takes the place of the old one.
 
 mod address;

@@ -11,38 +11,55 @@
 //! | 1 | [`tree`] | the pure core: which inode a name means, and what is in it |
 //! |   | [`source`] | what we need of ZooKeeper, as a trait of one connection |
 //! |   | [`config`] | what the user wrote, and what it means |
-//! | 2 | [`record`] | what a successor needs to go on, in memory that outlives the process |
+//! |   | [`wire`] | how our own processes speak |
+//! | 2 | [`record`] | what a successor must know of a mount, in memory that outlives the server |
+//! |   | [`processes`] | the processes of a mount, and what they say to each other |
 //! | 3 | [`store`] | the one lock over the tree and its record: one writer, many readers |
 //! |   | [`mirror`] | source -> stream of updates: sessions, re-sync, proof of absence |
 //! |   | [`writer`] | read, show the difference, set if the version still holds |
 //! |   | [`service`] | the ZooKeeper service that a configuration names |
 //! | 4 | [`fuse`] | the kernel's questions, answered from the store |
-//! |   | [`publish`] | what changed in the tree, told to the kernel |
+//! |   | [`publish`] | changes, carried to the kernel |
 //! |   | [`mountpoint`] | the place: cleared, mounted, unmounted |
-//! | 5 | [`daemon`] | the wiring of a mount, and its life |
-//! |   | [`keeper`] | the small process that outlives the others |
+//! | 5 | [`keeper`] | the process that makes the mount and keeps the others alive |
+//! |   | [`server`] | the process that mirrors and answers |
+//! |   | [`publisher`] | the process that renames on the private mount |
 //! |   | [`logging`] | where the log goes |
 //!
-//! The binaries `livedata-fuse` and `livedata-writer` are command lines and exit codes.
+//! The binaries `livedata-fuse` and `livedata-writer` are command lines and exit codes. What nothing
+//! safer wraps is in `sys`, the one place with unsafe code.
 //!
 //! # The data
 //!
-//! A znode changes -> its watch fires -> [`mirror`] reads it again -> an [`Update`] -> the daemon
-//! knows which files show it -> a [`Change`] -> the tree makes a new inode (lock, apply, unlock) ->
-//! [`Effect`]s -> [`publish`] has the kernel forget what it held. A reader finds the page cache, or
+//! A znode changes -> its watch fires -> [`mirror`] reads it again -> an [`Update`] -> the server
+//! knows which files show it -> a [`Change`] -> [`publish`] stages it in the tree, and has the
+//! publisher rename the staged file onto its name -> the kernel asks [`fuse`] to rename, at which
+//! the tree changes, on record -> inotify tells whoever watches. A reader finds the page cache, or
 //! asks [`fuse`], which hands out a slice of an `Arc`.
 //!
 //! [`Update`]: mirror::Update
 //! [`Change`]: tree::Change
-//! [`Effect`]: tree::Effect
+//!
+//! # The processes
+//!
+//! | process | `/dev/fuse` | the mount | dies with | when it dies |
+//! |---|---|---|---|---|
+//! | keeper | holds it | holds the private root; no system call on either | - | all end; the next `mount` clears the place |
+//! | server | serves it | never touches it | the keeper | a successor goes on from the record |
+//! | publisher | has none | renames on the private mount | the keeper | another one does the rest |
 //!
 //! # Invariants
 //!
 //! - **A version is an inode.** Content never changes under an inode number, and no number is used
 //!   twice. So a held descriptor, a mapping or a sendfile sees one version, entries and attributes
 //!   can be cached for ever, and warm reads ask nothing.
-//! - **The tree is changed first, the kernel is told second**, in the same order, and by a thread
-//!   that holds no lock. Once a notification returned, every open and stat is new.
+//! - **What is seen is on record.** Facts of the tree are recorded under its lock, before anything
+//!   is answered; what is known of a znode is recorded after its files are published.
+//! - **Who holds `/dev/fuse` never waits for the mount.** A thread that is killed in a system call
+//!   on the mount stays, keeps the descriptor open, and the mount hangs. So the publisher is a
+//!   process without it.
+//! - **Nothing is told to the kernel under a lock that its questions need.** The safe notices are
+//!   those of attributes alone, and a STORE of an inode that is still staged.
 //! - **Nothing on a FUSE request path waits for the network.** Reads come from memory.
 //! - **Never back, never away by mistake.** Content is replaced only by what is later in (czxid,
 //!   mzxid) order, and a file goes only when the server proves that its znode was deleted.
@@ -55,6 +72,7 @@
 //! - Handles of open files: there is nothing to remember about one, so open is never asked.
 //! - Expiry by time: what changes is announced.
 //! - A clock in the core: it is told the time.
+//! - INIT at a takeover: the kernel has had one.
 //! - `zookeeper_client` outside of [`source::zookeeper`].
 
 pub mod config;

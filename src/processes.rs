@@ -22,6 +22,9 @@ pub const SERVER_COMMAND: &str = "serve-mount";
 /// The hidden command that is the publisher. Its end of the socket to the server is its stdin.
 pub const PUBLISHER_COMMAND: &str = "publish-mount";
 
+/// The directory in which the publisher alone finds staged files by their numbers; in no listing.
+pub const STAGING: &str = ".livedata-staging";
+
 /// The keeper to the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToServer {

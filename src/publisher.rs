@@ -13,11 +13,8 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::keeper;
-use crate::processes::{Done, SystemCall, ToPublisher};
+use crate::processes::{Done, STAGING, SystemCall, ToPublisher};
 use crate::wire::Socket;
-
-/// The directory in which the publisher alone finds staged files by their numbers; in no listing.
-pub const STAGING: &str = ".livedata-staging";
 
 /// Permission bits of directories it makes; the server knows better, so they do not count.
 const DIRECTORY: Mode = Mode::from_raw_mode(0o555);
