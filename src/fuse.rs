@@ -404,6 +404,7 @@ impl Filesystem for LiveData {
         self.requests.count();
         let ino = Ino(ino.0);
         if flags.contains(PollFlags::FUSE_POLL_SCHEDULE_NOTIFY) {
+            self.tree.note_waiting(ino, waiting.handle().0);
             self.pollers.add(ino, waiting);
         }
         // Noted first, so that a change in between is told of one way or the other. There is

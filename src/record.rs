@@ -87,6 +87,13 @@ pub enum Entry {
         /// What ZooKeeper keeps beside the content shown; none where nothing is shown (any more).
         stat: Option<Stat>,
     },
+    /// Somebody waits with poll(2) for the inode to be superseded.
+    Waiting {
+        /// The inode.
+        ino: Ino,
+        /// The kernel's name for the open file.
+        handle: u64,
+    },
 }
 
 /// A record that is being written.
@@ -334,7 +341,7 @@ impl Record {
                     let checksum = crc32(content);
                     Some(FileContent { extent, checksum })
                 }
-                Entry::Tree(_) | Entry::Known { .. } => None,
+                Entry::Tree(_) | Entry::Known { .. } | Entry::Waiting { .. } => None,
             };
             encoding::encode(entry, content, &mut batch);
         }
@@ -414,7 +421,7 @@ fn next_batch(log: &[u8], at: usize) -> Result<Option<&[u8]>, RecordError> {
 fn file(entry: &Entry) -> Option<Ino> {
     match entry {
         Entry::Tree(Fact::File { ino, .. }) => Some(*ino),
-        Entry::Tree(_) | Entry::Known { .. } => None,
+        Entry::Tree(_) | Entry::Known { .. } | Entry::Waiting { .. } => None,
     }
 }
 
@@ -422,7 +429,7 @@ fn file(entry: &Entry) -> Option<Ino> {
 fn freed(entries: &[Entry]) -> impl Iterator<Item = Ino> {
     entries.iter().filter_map(|entry| match entry {
         Entry::Tree(Fact::Freed { ino }) => Some(*ino),
-        Entry::Tree(_) | Entry::Known { .. } => None,
+        Entry::Tree(_) | Entry::Known { .. } | Entry::Waiting { .. } => None,
     })
 }
 

@@ -257,6 +257,12 @@ impl Server {
                 "requests in flight are lost, whoever made them waits: {err}; it takes Linux 6.9"
             );
         }
+        for handle in reader.waiting() {
+            // Whoever waits asks again, and is told or noted by us.
+            if let Err(err) = notifier.poll(fuser::PollHandle(handle)) {
+                log::debug!("a poller is gone: {err}");
+            }
+        }
         let ended = tell.clone();
         connection
             .serve(move |result| {

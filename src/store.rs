@@ -4,7 +4,7 @@
 //! that a successor would not know. No lock is held across anything but the tree and its record:
 //! what a reader gets is its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use parking_lot::RwLock;
 use crate::path::{FilePath, Name, ZnodePath};
 use crate::record::{Entry, Record, RecordError};
 use crate::source::Stat;
-use crate::tree::{Attr, Change, Effect, Ino, Kind, Listed, Ownership, Room, Staged, Tree};
+use crate::tree::{Attr, Change, Effect, Fact, Ino, Kind, Listed, Ownership, Room, Staged, Tree};
 
 /// Changes the tree. There is one, so changes have one order.
 pub struct Writer(Arc<RwLock<State>>);
@@ -33,6 +33,8 @@ struct Recording {
     record: Record,
     /// What the mount shows of znodes.
     known: HashMap<ZnodePath, Stat>,
+    /// Who waits for which inode, by the kernel's names for their open files.
+    waiting: HashMap<Ino, HashSet<u64>>,
     /// Nothing is written, for another process may read the record, or go on with it.
     frozen: bool,
 }
@@ -71,8 +73,13 @@ pub fn restored(
 ) -> Result<(Writer, Reader, HashMap<ZnodePath, Stat>), RecordError> {
     let (record, entries) = Record::load(memory)?;
     let mut known = HashMap::new();
+    let mut waiting: HashMap<Ino, HashSet<u64>> = HashMap::new();
     let facts = entries.into_iter().filter_map(|entry| match entry {
         Entry::Tree(fact) => Some(fact),
+        Entry::Waiting { ino, handle } => {
+            waiting.entry(ino).or_default().insert(handle);
+            None
+        }
         Entry::Known { path, stat } => {
             match stat {
                 Some(stat) => known.insert(path, stat),
@@ -83,9 +90,14 @@ pub fn restored(
     });
     let mut tree = Tree::restore(directories, facts).ok_or(RecordError::Contradiction)?;
     tree.record();
+    waiting.retain(|ino, _| tree.attr(*ino).is_some());
+    let recording = Recording {
+        waiting,
+        ..Recording::new(record, known.clone())
+    };
     let (writer, reader) = shared(State {
         tree,
-        recording: Some(Recording::new(record, known.clone())),
+        recording: Some(recording),
     });
     Ok((writer, reader, known))
 }
@@ -201,7 +213,8 @@ impl Writer {
         }
         let known = recording.known.iter();
         let known = known.map(|(path, stat)| (path.clone(), *stat));
-        let record = Record::compacted(tree.facts(), known)?;
+        let mut record = Record::compacted(tree.facts(), known)?;
+        record.append(&recording.waiting_entries())?;
         tell(record.descriptor())?;
         recording.record = record;
         Ok(())
@@ -279,6 +292,29 @@ impl Reader {
     /// See [`Tree::disinherit`].
     pub fn disinherit(&self, ino: Ino) {
         self.0.write().with_tree(|tree| tree.disinherit(ino));
+    }
+
+    /// Somebody waits for the inode to be superseded; a successor must know.
+    pub fn note_waiting(&self, ino: Ino, handle: u64) {
+        let mut state = self.0.write();
+        if let Some(recording) = state
+            .recording
+            .as_mut()
+            .filter(|recording| !recording.frozen)
+            && recording.waiting.entry(ino).or_default().insert(handle)
+        {
+            recording.append(&[Entry::Waiting { ino, handle }]);
+        }
+    }
+
+    /// The kernel's names for the open files on which somebody waits, or waited.
+    pub fn waiting(&self) -> Vec<u64> {
+        let state = self.0.read();
+        let waiting = state
+            .recording
+            .iter()
+            .flat_map(|recording| recording.waiting.values());
+        waiting.flatten().copied().collect()
     }
 
     /// See [`Tree::attr`].
@@ -362,6 +398,11 @@ impl State {
             return;
         }
         let facts = self.tree.take_facts();
+        for fact in &facts {
+            if let Fact::Freed { ino } = fact {
+                recording.waiting.remove(ino);
+            }
+        }
         if !facts.is_empty() {
             let facts: Vec<_> = facts.into_iter().map(Entry::Tree).collect();
             recording.append(&facts);
@@ -374,8 +415,20 @@ impl Recording {
         Self {
             record,
             known,
+            waiting: HashMap::new(),
             frozen: false,
         }
+    }
+
+    fn waiting_entries(&self) -> Vec<Entry> {
+        let all = self.waiting.iter();
+        all.flat_map(|(ino, handles)| {
+            handles.iter().map(|handle| Entry::Waiting {
+                ino: *ino,
+                handle: *handle,
+            })
+        })
+        .collect()
     }
 
     /// Once the record is void, the mount goes on without it, until it is written anew.

@@ -22,6 +22,7 @@ const FREED: u8 = 6;
 const FLOOR: u8 = 7;
 const KNOWN: u8 = 8;
 const UNKNOWN: u8 = 9;
+const WAITING: u8 = 10;
 
 /// Adds an entry to `bytes`; `content` says where that of a file lies.
 pub(super) fn encode(entry: &Entry, content: Option<FileContent>, bytes: &mut Vec<u8>) {
@@ -92,6 +93,11 @@ pub(super) fn encode(entry: &Entry, content: Option<FileContent>, bytes: &mut Ve
             bytes.push(UNKNOWN);
             encode_text(path.as_str(), bytes);
         }
+        Entry::Waiting { ino, handle } => {
+            bytes.push(WAITING);
+            bytes.extend(ino.0.to_le_bytes());
+            bytes.extend(handle.to_le_bytes());
+        }
     }
 }
 
@@ -156,6 +162,10 @@ pub(super) fn decode(
         UNKNOWN => Entry::Known {
             path: ZnodePath::parse(text(bytes)?).ok()?,
             stat: None,
+        },
+        WAITING => Entry::Waiting {
+            ino: ino(bytes)?,
+            handle: u64::from_le_bytes(take(bytes)?),
         },
         _ => return None,
     };
