@@ -223,6 +223,8 @@ struct Keeper<'a> {
     init: Option<Init>,
     /// The newest record of a server that was told to go on.
     record: Option<OwnedFd>,
+    /// The configuration in use, as the server sent it.
+    configuration: Option<OwnedFd>,
     publishers: Vec<u32>,
 
     /// What the next server is started from.
@@ -269,6 +271,7 @@ impl<'a> Keeper<'a> {
             root: None,
             init: None,
             record: None,
+            configuration: None,
             publishers: Vec::new(),
             confirmed: Rc::clone(&binary),
             binary,
@@ -383,6 +386,7 @@ impl<'a> Keeper<'a> {
             match message {
                 ToKeeper::Init(init) => self.init = Some(init),
                 ToKeeper::Record => self.take_record(with.pop()),
+                ToKeeper::Configuration => self.configuration = with.pop(),
                 ToKeeper::Loading {
                     n_answered,
                     n_nodes,
@@ -407,13 +411,19 @@ impl<'a> Keeper<'a> {
                     };
                     let text = format!("{n_files} files of {n_nodes} nodes");
                     if matches!(self.stage, Stage::First(_)) {
-                        self.show(&text)?;
+                        self.show()?;
                         let _ = report(Report::Ready {
                             mountpoint: &self.job.mountpoint,
                             n_files,
                             n_nodes,
                             logs: &self.logs,
                         });
+                        // The log is now the one that stays.
+                        log::info!("{}: {text}, ready", self.job.mountpoint.display());
+                        if let Some(reason) = &self.publisher.nowhere {
+                            log::info!("no publisher, so nobody is told by inotify: {reason}");
+                        }
+                        systemd::tell(&[NotifyState::Ready, NotifyState::Status(&text)]);
                     } else {
                         systemd::tell(&[NotifyState::Status(&text)]);
                         let _ = report(Report::Reloaded(&self.logs));
@@ -448,14 +458,12 @@ impl<'a> Keeper<'a> {
     }
 
     /// The first load is over.
-    fn show(&mut self, text: &str) -> Result<(), Error> {
+    fn show(&mut self) -> Result<(), Error> {
         self.place.attach()?;
         self.root = Some(self.place.private_root());
         self.stage = Stage::Serving;
         self.start_publisher();
-        log::info!("{}: {text}, ready", self.job.mountpoint.display());
         self.watchdog = Watchdog::wanted();
-        systemd::tell(&[NotifyState::Ready, NotifyState::Status(text)]);
         Ok(())
     }
 
@@ -487,8 +495,12 @@ impl<'a> Keeper<'a> {
             init: self.init,
             publishers: self.publishers.clone(),
         };
-        let record = self.record.as_ref().filter(|_| takes_over);
-        Server::start(binary, start, &self.device, record)
+        let kept = self
+            .record
+            .iter()
+            .chain(self.record.as_ref().and(self.configuration.as_ref()))
+            .filter(|_| takes_over);
+        Server::start(binary, start, &self.device, kept)
     }
 
     /// Finds out who has died.
@@ -516,6 +528,7 @@ impl<'a> Keeper<'a> {
                     ToKeeper::Record if !matches!(self.stage, Stage::Loading(_)) => {
                         self.record = with.pop();
                     }
+                    ToKeeper::Configuration => self.configuration = with.pop(),
                     ToKeeper::Failed { reason } => server.last_words = Some(reason),
                     ToKeeper::Record
                     | ToKeeper::Loading { .. }
@@ -590,10 +603,7 @@ impl<'a> Keeper<'a> {
             return;
         };
         if let PublisherRoot::Nowhere(reason) = root {
-            if self.publisher.nowhere.is_none() {
-                log::info!("no publisher, so nobody is told by inotify: {reason}");
-                self.publisher.nowhere = Some(reason.clone());
-            }
+            self.publisher.nowhere = Some(reason.clone());
             server.tell(&ToServer::NoPublisher, &[]);
             return;
         }
@@ -762,7 +772,7 @@ impl<'a> Keeper<'a> {
         }
         drop(self.control.take());
         // With the last descriptor the connection ends, and whoever waits for an answer is free.
-        drop((self.device, self.root, self.record));
+        drop((self.device, self.root, self.record, self.configuration));
         for child in &mut self.dying {
             if !child.end() {
                 log::warn!("process {} does not end", child.pid());

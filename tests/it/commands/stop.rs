@@ -42,13 +42,13 @@ fn sigterm_and_sigint_unmount_during_the_first_load() {
     for signal in [Signal::TERM, Signal::INT] {
         let place = Place::new(&config(&hosts, ""));
         let mut child = place.start(&["mount", "-f", "--wait", "1m", "config.ini", "mnt"]);
-        wait_until(SOON, "it is mounted", || place.is_mounted());
+        place.wait_until_loading();
         process::signal(&child, signal);
         assert_eq!(process::wait(&mut child, SOON).unwrap().code(), Some(0));
         place.assert_gone();
 
         let mut waiting = place.start(&["mount", "--wait", "1m", "config.ini", "mnt"]);
-        wait_until(SOON, "it is mounted", || place.is_mounted());
+        place.wait_until_loading();
         kill_process(place.daemon(), signal).unwrap();
         assert_eq!(process::wait(&mut waiting, SOON).unwrap().code(), Some(1));
         place.wait_until_gone();
