@@ -220,6 +220,8 @@ struct Keeper<'a> {
     device: OwnedFd,
     /// Where publishers work, once the mount is attached.
     root: Option<PublisherRoot>,
+    /// Somebody unmounted it, perhaps while files are open, which are served to the end.
+    unmounted: bool,
     init: Option<Init>,
     /// The newest record of a server that was told to go on.
     record: Option<OwnedFd>,
@@ -269,6 +271,7 @@ impl<'a> Keeper<'a> {
             logs: Logs::default(),
             device,
             root: None,
+            unmounted: false,
             init: None,
             record: None,
             configuration: None,
@@ -301,6 +304,7 @@ impl<'a> Keeper<'a> {
             for wish in self.signals.wishes() {
                 match (wish, self.stage) {
                     (Wish::Stop, Stage::First(_)) => return Err(Error::Stopped),
+                    (Wish::Stop, _) if self.unmounted => return Ok(End::Unmounted),
                     (Wish::Stop, _) => return Ok(End::Told),
                     (Wish::Reload, Stage::First(_)) => {
                         log::info!("not ready yet, so nothing is reloaded");
@@ -313,6 +317,9 @@ impl<'a> Keeper<'a> {
                 }
             }
             if mounts_changed && self.root.is_some() && !self.place.is_attached() {
+                self.let_go();
+            }
+            if self.unmounted && self.is_disconnected() {
                 return Ok(End::Unmounted);
             }
             self.hear_server(report)?;
@@ -339,6 +346,9 @@ impl<'a> Keeper<'a> {
         }
         if let Some(control) = &self.control {
             control.interests(&mut poll);
+        }
+        if self.unmounted {
+            poll.push(PollFd::new(&self.device, PollFlags::empty()));
         }
         let limit = self.next_deadline().map(|deadline| {
             // Rounded up, so that what is due then is due.
@@ -449,6 +459,26 @@ impl<'a> Keeper<'a> {
         Ok(())
     }
 
+    /// Somebody unmounted it: what is ours must not keep it. The connection ends with the last open
+    /// file.
+    fn let_go(&mut self) {
+        self.unmounted = true;
+        self.root = None;
+        // The next mount at the same place answers for it from now on.
+        self.control = None;
+        self.end_publisher();
+        self.publisher.nowhere = Some("unmounted".into());
+        self.tell_server(&ToServer::NoPublisher);
+    }
+
+    /// Whether the connection to the kernel has ended.
+    fn is_disconnected(&self) -> bool {
+        let mut poll = [PollFd::new(&self.device, PollFlags::empty())];
+        let now = Timespec::default();
+        rustix::event::poll(&mut poll, Some(&now)).is_ok()
+            && poll[0].revents().contains(PollFlags::ERR)
+    }
+
     fn take_record(&mut self, record: Option<OwnedFd>) {
         match (self.stage, &mut self.server) {
             (Stage::Loading(_), Some(server)) => server.record = record,
@@ -506,6 +536,10 @@ impl<'a> Keeper<'a> {
     /// Finds out who has died.
     fn reap(&mut self) -> Result<(), Error> {
         self.dying.retain_mut(|child| child.ended().is_none());
+        if self.unmounted && self.is_disconnected() {
+            // It ended with the mount.
+            return Ok(());
+        }
         let ended = |server: &mut Option<Server>| server.as_mut()?.child.ended();
         if let Some(ended) = ended(&mut self.server) {
             self.server_died(ended)?;
@@ -599,8 +633,11 @@ impl<'a> Keeper<'a> {
 
     fn start_publisher(&mut self) {
         self.publisher.due = None;
-        let (Some(root), Some(server)) = (&self.root, &mut self.server) else {
+        let Some(server) = &mut self.server else {
             return;
+        };
+        let Some(root) = &self.root else {
+            return server.tell(&ToServer::NoPublisher, &[]);
         };
         if let PublisherRoot::Nowhere(reason) = root {
             self.publisher.nowhere = Some(reason.clone());

@@ -123,7 +123,19 @@ fn umount_says_busy_and_lazy_detaches() {
     let mut text = String::new();
     held.read_to_string(&mut text).unwrap();
     assert_eq!(text, "one");
-    assert_eq!(place.processes().len(), 1, "it serves the open file");
+    assert_eq!(place.servers().len(), 1, "it serves the open file");
+    // Also when its server dies.
+    let server = place.servers()[0];
+    kill_process(server, Signal::KILL).unwrap();
+    wait_until(SOON, "another one goes on", || {
+        place.log().contains("the server goes on")
+    });
+    assert_eq!(held.metadata().unwrap().len(), 3);
+    // The place can be used again meanwhile.
+    place.mount(&[]);
+    assert_eq!(place.read("a.json").as_deref(), Some("one"));
+    assert_eq!(place.run(&["umount", "mnt"]), done());
+    assert!(!place.processes().is_empty());
     drop(held);
     place.wait_until_gone();
 }
