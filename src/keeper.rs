@@ -212,6 +212,8 @@ struct Keeper<'a> {
     signals: Signals,
     changes: mounts::Changes,
     control: Option<Control>,
+    /// Why there is none; said once there is a mount.
+    no_control: Option<io::Error>,
     watchdog: Option<Watchdog>,
     since: SystemTime,
     logs: Logs,
@@ -256,9 +258,10 @@ impl<'a> Keeper<'a> {
         binary: Rc<Binary>,
         device: OwnedFd,
     ) -> Self {
-        let control = Control::open(&job.mountpoint)
-            .inspect_err(|err| log::info!("no control socket, so no `status`: {err}"))
-            .ok();
+        let (control, no_control) = match Control::open(&job.mountpoint) {
+            Ok(control) => (Some(control), None),
+            Err(err) => (None, Some(err)),
+        };
         let until = Instant::now() + job.wait + GRACE;
         Self {
             place,
@@ -266,6 +269,7 @@ impl<'a> Keeper<'a> {
             signals,
             changes,
             control,
+            no_control,
             watchdog: None,
             since: SystemTime::now(),
             logs: Logs::default(),
@@ -430,6 +434,9 @@ impl<'a> Keeper<'a> {
                         });
                         // The log is now the one that stays.
                         log::info!("{}: {text}, ready", self.job.mountpoint.display());
+                        if let Some(reason) = self.no_control.take() {
+                            log::info!("no control socket, so no `status`: {reason}");
+                        }
                         if let Some(reason) = &self.publisher.nowhere {
                             log::info!("no publisher, so nobody is told by inotify: {reason}");
                         }

@@ -147,7 +147,7 @@ fn mount_options_are_known_or_refused() {
 
     place.mounted();
     let line = line_of(&place);
-    assert!(line.contains(" ro,nosuid,nodev,relatime "), "{line}");
+    assert!(line.contains(" ro,nosuid,nodev,noatime "), "{line}");
     let source = place.path("config.ini");
     let shown = format!(" - fuse.livedata {} rw,", source.display());
     assert!(line.contains(&shown), "{line}");
