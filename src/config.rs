@@ -204,27 +204,39 @@ impl Config {
     /// Reads `file` with the environment and as the user of this process. Without a `mountpoint`
     /// (`check` knows none) absolute dests merely lose their leading slash.
     pub fn load(file: &Path, mountpoint: Option<&Path>) -> Result<Self, Error> {
-        let read = |source| Error::Read {
-            file: file.into(),
-            source,
-        };
-        let bytes = std::fs::read(file).map_err(read)?;
+        Self::parse_here(file, &Self::read(file)?, mountpoint)
+    }
+
+    /// The content of `file`.
+    pub fn read(file: &Path) -> Result<Vec<u8>, Error> {
+        std::fs::read(file).map_err(cannot_read(file))
+    }
+
+    /// [`Config::load`] of a `file` with this content.
+    pub fn parse_here(file: &Path, text: &[u8], mountpoint: Option<&Path>) -> Result<Self, Error> {
         let mountpoint = mountpoint
             .map(std::path::absolute)
             .transpose()
-            .map_err(read)?;
+            .map_err(cannot_read(file))?;
         let surroundings = Surroundings {
             mountpoint: mountpoint.as_deref(),
             variable: &|name| std::env::var(name).ok(),
             uid: nix::unistd::Uid::effective().as_raw(),
             gid: nix::unistd::Gid::effective().as_raw(),
         };
-        Self::parse(file, &bytes, &surroundings)
+        Self::parse(file, text, &surroundings)
     }
 
     /// What `text`, the content of `file`, means. Looks at nothing but the user database.
     pub fn parse(file: &Path, text: &[u8], surroundings: &Surroundings<'_>) -> Result<Self, Error> {
         settings::config(file, text, surroundings)
+    }
+}
+
+fn cannot_read(file: &Path) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Read {
+        file: file.into(),
+        source,
     }
 }
 

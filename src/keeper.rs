@@ -212,6 +212,8 @@ struct Keeper<'a> {
     signals: Signals,
     changes: mounts::Changes,
     control: Option<Control>,
+    /// Why there is none; said once there is a mount.
+    no_control: Option<io::Error>,
     watchdog: Option<Watchdog>,
     since: SystemTime,
     logs: Logs,
@@ -220,9 +222,13 @@ struct Keeper<'a> {
     device: OwnedFd,
     /// Where publishers work, once the mount is attached.
     root: Option<PublisherRoot>,
+    /// Somebody unmounted it, perhaps while files are open, which are served to the end.
+    unmounted: bool,
     init: Option<Init>,
     /// The newest record of a server that was told to go on.
     record: Option<OwnedFd>,
+    /// The configuration in use, as the server sent it.
+    configuration: Option<OwnedFd>,
     publishers: Vec<u32>,
 
     /// What the next server is started from.
@@ -252,9 +258,10 @@ impl<'a> Keeper<'a> {
         binary: Rc<Binary>,
         device: OwnedFd,
     ) -> Self {
-        let control = Control::open(&job.mountpoint)
-            .inspect_err(|err| log::info!("no control socket, so no `status`: {err}"))
-            .ok();
+        let (control, no_control) = match Control::open(&job.mountpoint) {
+            Ok(control) => (Some(control), None),
+            Err(err) => (None, Some(err)),
+        };
         let until = Instant::now() + job.wait + GRACE;
         Self {
             place,
@@ -262,13 +269,16 @@ impl<'a> Keeper<'a> {
             signals,
             changes,
             control,
+            no_control,
             watchdog: None,
             since: SystemTime::now(),
             logs: Logs::default(),
             device,
             root: None,
+            unmounted: false,
             init: None,
             record: None,
+            configuration: None,
             publishers: Vec::new(),
             confirmed: Rc::clone(&binary),
             binary,
@@ -298,6 +308,7 @@ impl<'a> Keeper<'a> {
             for wish in self.signals.wishes() {
                 match (wish, self.stage) {
                     (Wish::Stop, Stage::First(_)) => return Err(Error::Stopped),
+                    (Wish::Stop, _) if self.unmounted => return Ok(End::Unmounted),
                     (Wish::Stop, _) => return Ok(End::Told),
                     (Wish::Reload, Stage::First(_)) => {
                         log::info!("not ready yet, so nothing is reloaded");
@@ -310,6 +321,9 @@ impl<'a> Keeper<'a> {
                 }
             }
             if mounts_changed && self.root.is_some() && !self.place.is_attached() {
+                self.let_go();
+            }
+            if self.unmounted && self.is_disconnected() {
                 return Ok(End::Unmounted);
             }
             self.hear_server(report)?;
@@ -336,6 +350,9 @@ impl<'a> Keeper<'a> {
         }
         if let Some(control) = &self.control {
             control.interests(&mut poll);
+        }
+        if self.unmounted {
+            poll.push(PollFd::new(&self.device, PollFlags::empty()));
         }
         let limit = self.next_deadline().map(|deadline| {
             // Rounded up, so that what is due then is due.
@@ -383,6 +400,7 @@ impl<'a> Keeper<'a> {
             match message {
                 ToKeeper::Init(init) => self.init = Some(init),
                 ToKeeper::Record => self.take_record(with.pop()),
+                ToKeeper::Configuration => self.configuration = with.pop(),
                 ToKeeper::Loading {
                     n_answered,
                     n_nodes,
@@ -407,13 +425,22 @@ impl<'a> Keeper<'a> {
                     };
                     let text = format!("{n_files} files of {n_nodes} nodes");
                     if matches!(self.stage, Stage::First(_)) {
-                        self.show(&text)?;
+                        self.show()?;
                         let _ = report(Report::Ready {
                             mountpoint: &self.job.mountpoint,
                             n_files,
                             n_nodes,
                             logs: &self.logs,
                         });
+                        // The log is now the one that stays.
+                        log::info!("{}: {text}, ready", self.job.mountpoint.display());
+                        if let Some(reason) = self.no_control.take() {
+                            log::info!("no control socket, so no `status`: {reason}");
+                        }
+                        if let Some(reason) = &self.publisher.nowhere {
+                            log::info!("no publisher, so nobody is told by inotify: {reason}");
+                        }
+                        systemd::tell(&[NotifyState::Ready, NotifyState::Status(&text)]);
                     } else {
                         systemd::tell(&[NotifyState::Status(&text)]);
                         let _ = report(Report::Reloaded(&self.logs));
@@ -439,6 +466,26 @@ impl<'a> Keeper<'a> {
         Ok(())
     }
 
+    /// Somebody unmounted it: what is ours must not keep it. The connection ends with the last open
+    /// file.
+    fn let_go(&mut self) {
+        self.unmounted = true;
+        self.root = None;
+        // The next mount at the same place answers for it from now on.
+        self.control = None;
+        self.end_publisher();
+        self.publisher.nowhere = Some("unmounted".into());
+        self.tell_server(&ToServer::NoPublisher);
+    }
+
+    /// Whether the connection to the kernel has ended.
+    fn is_disconnected(&self) -> bool {
+        let mut poll = [PollFd::new(&self.device, PollFlags::empty())];
+        let now = Timespec::default();
+        rustix::event::poll(&mut poll, Some(&now)).is_ok()
+            && poll[0].revents().contains(PollFlags::ERR)
+    }
+
     fn take_record(&mut self, record: Option<OwnedFd>) {
         match (self.stage, &mut self.server) {
             (Stage::Loading(_), Some(server)) => server.record = record,
@@ -448,14 +495,12 @@ impl<'a> Keeper<'a> {
     }
 
     /// The first load is over.
-    fn show(&mut self, text: &str) -> Result<(), Error> {
+    fn show(&mut self) -> Result<(), Error> {
         self.place.attach()?;
         self.root = Some(self.place.private_root());
         self.stage = Stage::Serving;
         self.start_publisher();
-        log::info!("{}: {text}, ready", self.job.mountpoint.display());
         self.watchdog = Watchdog::wanted();
-        systemd::tell(&[NotifyState::Ready, NotifyState::Status(text)]);
         Ok(())
     }
 
@@ -487,13 +532,21 @@ impl<'a> Keeper<'a> {
             init: self.init,
             publishers: self.publishers.clone(),
         };
-        let record = self.record.as_ref().filter(|_| takes_over);
-        Server::start(binary, start, &self.device, record)
+        let kept = self
+            .record
+            .iter()
+            .chain(self.record.as_ref().and(self.configuration.as_ref()))
+            .filter(|_| takes_over);
+        Server::start(binary, start, &self.device, kept)
     }
 
     /// Finds out who has died.
     fn reap(&mut self) -> Result<(), Error> {
         self.dying.retain_mut(|child| child.ended().is_none());
+        if self.unmounted && self.is_disconnected() {
+            // It ended with the mount.
+            return Ok(());
+        }
         let ended = |server: &mut Option<Server>| server.as_mut()?.child.ended();
         if let Some(ended) = ended(&mut self.server) {
             self.server_died(ended)?;
@@ -516,6 +569,7 @@ impl<'a> Keeper<'a> {
                     ToKeeper::Record if !matches!(self.stage, Stage::Loading(_)) => {
                         self.record = with.pop();
                     }
+                    ToKeeper::Configuration => self.configuration = with.pop(),
                     ToKeeper::Failed { reason } => server.last_words = Some(reason),
                     ToKeeper::Record
                     | ToKeeper::Loading { .. }
@@ -586,14 +640,14 @@ impl<'a> Keeper<'a> {
 
     fn start_publisher(&mut self) {
         self.publisher.due = None;
-        let (Some(root), Some(server)) = (&self.root, &mut self.server) else {
+        let Some(server) = &mut self.server else {
             return;
         };
+        let Some(root) = &self.root else {
+            return server.tell(&ToServer::NoPublisher, &[]);
+        };
         if let PublisherRoot::Nowhere(reason) = root {
-            if self.publisher.nowhere.is_none() {
-                log::info!("no publisher, so nobody is told by inotify: {reason}");
-                self.publisher.nowhere = Some(reason.clone());
-            }
+            self.publisher.nowhere = Some(reason.clone());
             server.tell(&ToServer::NoPublisher, &[]);
             return;
         }
@@ -762,7 +816,7 @@ impl<'a> Keeper<'a> {
         }
         drop(self.control.take());
         // With the last descriptor the connection ends, and whoever waits for an answer is free.
-        drop((self.device, self.root, self.record));
+        drop((self.device, self.root, self.record, self.configuration));
         for child in &mut self.dying {
             if !child.end() {
                 log::warn!("process {} does not end", child.pid());

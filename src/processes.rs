@@ -28,7 +28,8 @@ pub const STAGING: &str = ".livedata-staging";
 /// The keeper to the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToServer {
-    /// The first message. With it: `/dev/fuse`, and the record where there is one to go on with.
+    /// The first message. With it: `/dev/fuse`, and for a successor the record and the last
+    /// [`ToKeeper::Configuration`], if there was one.
     Start(Start),
     /// Go on with the mount: whoever served it before is gone. Only after [`ToKeeper::Loaded`].
     Go,
@@ -96,6 +97,9 @@ pub enum ToKeeper {
     Init(Init),
     /// The record is in the descriptor with this message from now on.
     Record,
+    /// The configuration in use is in the descriptor with this message. A successor goes on with
+    /// it where it finds the file gone or wrong.
+    Configuration,
     /// How far the first load has come.
     Loading {
         /// Nodes that were heard of.

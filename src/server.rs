@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -205,8 +206,25 @@ impl Server {
     ) -> Result<Self, Error> {
         let mut with = with.into_iter();
         let device = with.next().ok_or_else(no("no /dev/fuse came"))?;
-        let config = load(&start)?;
-        if !start.takes_over {
+        let record = with.next();
+        let mut wrong = None;
+        let (config, text) = match (load(&start), with.next()) {
+            (Ok(found), _) => found,
+            (Err(err), None) => return Err(err.into()),
+            (Err(err), Some(kept)) => {
+                let text = recall(kept).map_err(system("the configuration of before is lost"))?;
+                let config = parse(&start, &text)?;
+                wrong = Some(anyhow::Error::new(err));
+                (config, text)
+            }
+        };
+        if start.takes_over {
+            // Nobody reads what a successor in the background says on stderr.
+            leave_stderr(&start, &config, logging);
+            if let Some(wrong) = wrong {
+                log::error!("the configuration of before stays: {wrong:#}");
+            }
+        } else {
             for problem in config.problems.iter().filter(|_| !start.background) {
                 log::warn!("{problem}");
             }
@@ -215,7 +233,7 @@ impl Server {
             }
         }
         let (tree, reader, known) = if start.takes_over {
-            let record = with.next().ok_or_else(no("no record came"))?;
+            let record = record.ok_or_else(no("no record came"))?;
             store::restored(mounter(), record)?
         } else {
             let record = Record::create().map_err(system("no memory for the record"))?;
@@ -297,6 +315,7 @@ impl Server {
             line,
             mirror: None,
         };
+        server.keep_configuration(&text);
         server.start_mirror()?;
         Ok(server)
     }
@@ -364,14 +383,8 @@ impl Server {
         }
         self.loading.store(false, Ordering::Relaxed);
         self.desk.lock().publishing.flush();
-        if self.start.background {
-            if let Err(err) = self.logging.leave_stderr(self.config.log.file.as_deref()) {
-                log::debug!("nothing is logged: {err}");
-            }
-            let null = File::options().write(true).open("/dev/null");
-            if let Err(err) = null.and_then(|null| Ok(rustix::stdio::dup2_stderr(null)?)) {
-                log::warn!("the terminal stays open: {err}");
-            }
+        if !self.start.takes_over {
+            leave_stderr(&self.start, &self.config, &self.logging);
         }
         self.logging.set_level(self.level());
         if !self.start.takes_over {
@@ -461,7 +474,7 @@ impl Server {
 
     /// Reads the configuration again. One that is wrong changes nothing.
     fn reload(&mut self) {
-        let new = match load(&self.start) {
+        let (new, text) = match load(&self.start) {
             Ok(new) => new,
             Err(err) => {
                 let err = anyhow::Error::new(err);
@@ -497,8 +510,20 @@ impl Server {
         }
         log::info!("reloaded: {} nodes", new.nodes.len());
         self.config = new;
+        self.keep_configuration(&text);
         self.logging.set_level(self.level());
         self.logging.reopen(self.config.log.file.as_deref());
+    }
+
+    /// Has the keeper keep the configuration for a successor.
+    fn keep_configuration(&self, text: &[u8]) {
+        let kept = memory("configuration", text).and_then(|memory| {
+            self.keeper
+                .send(&ToKeeper::Configuration, &[memory.as_fd()])
+        });
+        if let Err(err) = kept {
+            log::warn!("the keeper does not keep the configuration: {err}");
+        }
     }
 
     /// The server's part of the status.
@@ -518,14 +543,7 @@ impl Server {
             "inherited_inodes": self.reader.inherited().len(),
             "requests": self.requests.get(),
         });
-        let memory = rustix::fs::memfd_create("status", MemfdFlags::CLOEXEC)
-            .map_err(io::Error::from)
-            .and_then(|memory| {
-                let mut file = File::from(memory);
-                file.write_all(status.to_string().as_bytes())?;
-                Ok(file)
-            });
-        match memory {
+        match memory("status", status.to_string().as_bytes()) {
             Ok(memory) => self
                 .keeper
                 .send(&ToKeeper::Status, &[memory.as_fd()])
@@ -599,11 +617,48 @@ impl Drop for Ended {
     }
 }
 
+/// The configuration and its text.
+fn load(start: &Start) -> Result<(Config, Vec<u8>), config::Error> {
+    let text = Config::read(&start.config)?;
+    Ok((parse(start, &text)?, text))
+}
+
 /// The configuration, with paths as they were where the mount was started.
-fn load(start: &Start) -> Result<Config, config::Error> {
-    let mut config = Config::load(&start.config, Some(&start.mountpoint))?;
+fn parse(start: &Start, text: &[u8]) -> Result<Config, config::Error> {
+    let mut config = Config::parse_here(&start.config, text, Some(&start.mountpoint))?;
     config.secrets.path = start.started_in.join(config.secrets.path);
     Ok(config)
+}
+
+/// What [`memory`] was made of.
+fn recall(memory: OwnedFd) -> io::Result<Vec<u8>> {
+    let memory = File::from(memory);
+    let length = usize::try_from(memory.metadata()?.len()).map_err(io::Error::other)?;
+    let mut bytes = vec![0; length];
+    // Its position is shared with whoever else holds it.
+    memory.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+/// A descriptor for what may be long.
+fn memory(name: &str, bytes: &[u8]) -> io::Result<File> {
+    let mut file = File::from(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    Ok(file)
+}
+
+/// In the background, logs as the configuration says, and lets go of the terminal.
+fn leave_stderr(start: &Start, config: &Config, logging: &Logging) {
+    if !start.background {
+        return;
+    }
+    if let Err(err) = logging.leave_stderr(config.log.file.as_deref()) {
+        log::debug!("nothing is logged: {err}");
+    }
+    let null = File::options().write(true).open("/dev/null");
+    if let Err(err) = null.and_then(|null| Ok(rustix::stdio::dup2_stderr(null)?)) {
+        log::warn!("the terminal stays open: {err}");
+    }
 }
 
 fn hear_keeper(keeper: Arc<Socket>, tell: Sender<Event>) -> Result<(), Error> {

@@ -31,11 +31,11 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts one, and tells it what it must know.
-    pub(super) fn start(
+    pub(super) fn start<'a>(
         binary: &Binary,
         start: Start,
-        device: &OwnedFd,
-        record: Option<&OwnedFd>,
+        device: &'a OwnedFd,
+        kept: impl Iterator<Item = &'a OwnedFd>,
     ) -> io::Result<Self> {
         let (ours, theirs) = Socket::pair()?;
         // A server that does not listen must not make the keeper wait.
@@ -49,7 +49,7 @@ impl Server {
             last_words: None,
         };
         let with: Vec<BorrowedFd<'_>> = std::iter::once(device)
-            .chain(record)
+            .chain(kept)
             .map(AsFd::as_fd)
             .collect();
         server.tell(&ToServer::Start(start), &with);

@@ -102,6 +102,7 @@ impl Keeper<'_> {
                 ToKeeper::Failed { reason } => return self.fail_upgrade(&reason),
                 // It says nothing of the sort before it goes on.
                 ToKeeper::Init(_)
+                | ToKeeper::Configuration
                 | ToKeeper::Loading { .. }
                 | ToKeeper::Ready { .. }
                 | ToKeeper::Frozen

@@ -54,7 +54,7 @@ pub(crate) fn run(mut arguments: Mount) -> anyhow::Result<ExitCode> {
         background: arguments.in_background,
         binary: arguments.binary,
     };
-    keeper::run(job, |report| match report {
+    let ended = keeper::run(job, |report| match report {
         Report::Loading {
             n_answered,
             n_nodes,
@@ -78,8 +78,12 @@ pub(crate) fn run(mut arguments: Mount) -> anyhow::Result<ExitCode> {
             logging.reopen(logs.file.as_deref());
             Ok(())
         }
-    })?;
-    Ok(ExitCode::SUCCESS)
+    });
+    match ended {
+        // Whoever stops it knows.
+        Ok(()) | Err(keeper::Error::Stopped) => Ok(ExitCode::SUCCESS),
+        Err(err) => Err(err.into()),
+    }
 }
 
 /// Who is told how it goes.

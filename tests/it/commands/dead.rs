@@ -1,4 +1,4 @@
-//! Mounts whose daemon was killed or hangs, and how the next command clears them away.
+//! Mounts whose keeper was killed or whose server hangs, and how the next command clears them away.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -12,7 +12,7 @@ use crate::support::place::{Place, SOON};
 use crate::support::process;
 use crate::support::wait::wait_until;
 
-/// Kills the daemon and waits until its mount is dead.
+/// Kills the keeper, with which the others end, and waits until its mount is dead.
 fn kill(place: &Place, daemon: Pid) {
     kill_process(daemon, Signal::KILL).unwrap();
     wait_until(SOON, "the mount is dead", || {
@@ -64,18 +64,19 @@ fn umount_clears_a_dead_mount_in_use() {
     place.wait_until_gone();
 }
 
-/// A mount whose daemon is stopped while a reader waits for it.
+/// A mount whose server is stopped while a reader waits for it.
 struct Hung {
-    daemon: Pid,
+    server: Pid,
     reader: Child,
 }
 
 impl Hung {
     fn new(place: &Place) -> Self {
-        let daemon = place.mounted();
-        kill_process(daemon, Signal::STOP).unwrap();
+        place.mounted();
+        let server = place.servers()[0];
+        kill_process(server, Signal::STOP).unwrap();
         wait_until(SOON, "all its threads are stopped", || {
-            let tasks = fs::read_dir(format!("/proc/{}/task", daemon.as_raw_nonzero())).unwrap();
+            let tasks = fs::read_dir(format!("/proc/{}/task", server.as_raw_nonzero())).unwrap();
             let mut stats = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("stat")));
             stats.all(|stat| stat.is_ok_and(|stat| stat.contains(") T ")))
         });
@@ -85,22 +86,21 @@ impl Hung {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let hung = Self { daemon, reader };
+        let hung = Self { server, reader };
         let pid = hung.reader.id();
-        wait_until(SOON, "the reader waits for the daemon", || {
+        wait_until(SOON, "the reader waits for the server", || {
             fs::read_to_string(format!("/proc/{pid}/wchan")).is_ok_and(|at| at.contains("request"))
         });
         hung
     }
 
-    /// The reader was freed, and the daemon goes once it goes on.
+    /// The reader was freed, and no process is left, not even the stopped one.
     fn end(mut self, place: &Place) {
         let status = process::wait(&mut self.reader, SOON).expect("the reader ends");
         assert_eq!(status.code(), Some(1));
         wait_until(SOON, "nothing is in D state", || waiting(place).is_empty());
-        kill_process(self.daemon, Signal::CONT).unwrap();
-        wait_until(SOON, "the daemon ends", || {
-            !place.processes().contains(&self.daemon)
+        wait_until(SOON, "the server ends", || {
+            !place.processes().contains(&self.server)
         });
     }
 }

@@ -140,14 +140,16 @@ fn mount_options_are_known_or_refused() {
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
     let line = line_of(&place);
     assert!(line.contains(" ro,nosuid,nodev,noexec,"), "{line}");
-    assert!(line.contains(" - fuse.livedata live ro,"), "{line}");
+    // The publisher writes to the same file system, on a mount of its own.
+    assert!(line.contains(" - fuse.livedata live rw,"), "{line}");
     assert_eq!(place.run(&["umount", "mnt"]).code, Some(0));
     place.wait_until_gone();
 
     place.mounted();
     let line = line_of(&place);
+    assert!(line.contains(" ro,nosuid,nodev,noatime "), "{line}");
     let source = place.path("config.ini");
-    let shown = format!(" - fuse.livedata {} ro,", source.display());
+    let shown = format!(" - fuse.livedata {} rw,", source.display());
     assert!(line.contains(&shown), "{line}");
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -38,30 +39,39 @@ fn mount_returns_when_every_file_is_there() {
     // Nothing ties it to its caller.
     let daemon = place.daemon();
     assert_eq!(rustix::process::getsid(Some(daemon)), Ok(daemon));
-    let proc = fs::canonicalize(format!("/proc/{}", daemon.as_raw_nonzero())).unwrap();
-    assert_eq!(fs::read_link(proc.join("cwd")).unwrap().as_os_str(), "/");
-    let null_everywhere = || {
-        (0..3).all(|n| {
-            let target = fs::read_link(proc.join(format!("fd/{n}")));
-            target.is_ok_and(|target| target.as_os_str() == "/dev/null")
-        })
-    };
-    wait_until(SOON, "stdin, stdout and stderr are /dev/null", || {
-        null_everywhere()
-    });
-    let open: Vec<_> = fs::read_dir(proc.join("fd"))
-        .unwrap()
-        .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
-        .map(|target| target.to_str().unwrap().to_owned())
-        .filter(|target| target.starts_with('/') && target != "/dev/null")
-        .collect();
-    let log = place.path("log").to_str().unwrap().to_owned();
-    assert!(
-        open.iter()
-            .all(|target| target == "/dev/fuse" || *target == log),
-        "{open:?}"
-    );
-    assert!(open.contains(&log), "{open:?}");
+    let log = place.path("log");
+    let processes = place.processes();
+    assert_eq!(processes.len(), 3, "the keeper, the server, the publisher");
+    for pid in processes {
+        let proc = Path::new("/proc").join(pid.as_raw_nonzero().to_string());
+        assert_eq!(rustix::process::getsid(Some(pid)), Ok(daemon));
+        assert_eq!(fs::read_link(proc.join("cwd")).unwrap().as_os_str(), "/");
+        let target = |n: &str| fs::read_link(proc.join("fd").join(n)).unwrap_or_default();
+        wait_until(
+            SOON,
+            "stdin, stdout and stderr are not the caller's",
+            || {
+                // A publisher hears the server on its stdin.
+                let stdin = target("0");
+                (stdin == Path::new("/dev/null") || stdin.to_string_lossy().starts_with("socket:"))
+                    && ["1", "2"]
+                        .map(target)
+                        .iter()
+                        .all(|target| target == Path::new("/dev/null"))
+            },
+        );
+        let open: Vec<_> = fs::read_dir(proc.join("fd"))
+            .unwrap()
+            .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
+            .collect();
+        assert!(!open.contains(&place.path("passed-on")), "{open:?}");
+        let is_pipe = |target: &PathBuf| target.to_string_lossy().starts_with("pipe:");
+        assert!(!open.iter().any(is_pipe), "{open:?}");
+        let below = |target: &&PathBuf| target.starts_with(place.dir()) && **target != log;
+        let below: Vec<_> = open.iter().filter(below).collect();
+        // The publisher works on the root of a mount that is nowhere.
+        assert!(below.is_empty(), "{below:?}");
+    }
 
     let ready = format!("INFO  {line}");
     wait_until(SOON, "the log says so too", || place.log().contains(&ready));
@@ -236,16 +246,18 @@ fn a_required_node_may_come_within_the_wait() {
     let (sandbox, place) = place("appears");
     let required = "nodes.b.source = /b\nnodes.b.dest = b\nnodes.b.required = true\n";
     place.configure(&config(&sandbox.hosts(), required));
-    let mut mounting = place.start(&["mount", "config.ini", "mnt"]);
+    let mut mounting = place.start(&["mount", "--debug", "config.ini", "mnt"]);
+    let said = || fs::read_to_string(place.path("stderr")).unwrap();
     wait_until(SOON, "it waits for the node", || {
-        place.read("a.json").is_some()
+        said().contains("debug: /b: does not exist") && said().contains("debug: /a: version")
     });
     assert_eq!(mounting.try_wait().unwrap(), None);
+    assert!(!place.is_mounted());
     sandbox.admin.create("/b", "here");
     let status = process::wait(&mut mounting, SOON).unwrap();
     assert_eq!(status.code(), Some(0));
     assert_eq!(place.read("b").as_deref(), Some("here"));
-    assert_eq!(fs::read_to_string(place.path("stderr")).unwrap(), "");
+    assert!(!said().contains("warn: "), "{}", said());
 }
 
 #[test]
@@ -303,7 +315,7 @@ fn nobody_waits_any_more_so_nothing_is_mounted() {
     for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
         let place = Place::new(&config(&hosts, ""));
         let mut waiting = place.start(&["mount", "--wait", "1m", "config.ini", "mnt"]);
-        wait_until(SOON, "it is mounted and not ready", || place.is_mounted());
+        place.wait_until_loading();
         process::signal(&waiting, signal);
         let status = process::wait(&mut waiting, SOON).unwrap();
         assert_eq!(status.code(), None);

@@ -42,13 +42,13 @@ fn sigterm_and_sigint_unmount_during_the_first_load() {
     for signal in [Signal::TERM, Signal::INT] {
         let place = Place::new(&config(&hosts, ""));
         let mut child = place.start(&["mount", "-f", "--wait", "1m", "config.ini", "mnt"]);
-        wait_until(SOON, "it is mounted", || place.is_mounted());
+        place.wait_until_loading();
         process::signal(&child, signal);
         assert_eq!(process::wait(&mut child, SOON).unwrap().code(), Some(0));
         place.assert_gone();
 
         let mut waiting = place.start(&["mount", "--wait", "1m", "config.ini", "mnt"]);
-        wait_until(SOON, "it is mounted", || place.is_mounted());
+        place.wait_until_loading();
         kill_process(place.daemon(), signal).unwrap();
         assert_eq!(process::wait(&mut waiting, SOON).unwrap().code(), Some(1));
         place.wait_until_gone();
@@ -123,7 +123,19 @@ fn umount_says_busy_and_lazy_detaches() {
     let mut text = String::new();
     held.read_to_string(&mut text).unwrap();
     assert_eq!(text, "one");
-    assert_eq!(place.processes().len(), 1, "it serves the open file");
+    assert_eq!(place.servers().len(), 1, "it serves the open file");
+    // Also when its server dies.
+    let server = place.servers()[0];
+    kill_process(server, Signal::KILL).unwrap();
+    wait_until(SOON, "another one goes on", || {
+        place.log().contains("the server goes on")
+    });
+    assert_eq!(held.metadata().unwrap().len(), 3);
+    // The place can be used again meanwhile.
+    place.mount(&[]);
+    assert_eq!(place.read("a.json").as_deref(), Some("one"));
+    assert_eq!(place.run(&["umount", "mnt"]), done());
+    assert!(!place.processes().is_empty());
     drop(held);
     place.wait_until_gone();
 }

@@ -1,6 +1,9 @@
 //! SIGHUP.
 
+use std::fs;
 use std::os::unix::fs::MetadataExt;
+
+use rustix::process::{Signal, kill_process};
 
 use super::config;
 use crate::support::as_user::{self, NOBODY};
@@ -131,4 +134,38 @@ fn other_connection_settings_open_a_new_session() {
         mount.n_logged("reloaded: ") == 2
     });
     assert_eq!(mount.session(), session);
+}
+
+#[test]
+fn a_successor_that_finds_a_wrong_configuration_goes_on_with_the_last_good_one() {
+    let sandbox = Sandbox::new("successor");
+    for name in ["a", "b"] {
+        sandbox.admin.create(&format!("/{name}"), "1");
+    }
+    let nodes = "nodes.a.source = /a\nnodes.a.mode = 0404";
+    let mount = Mount::start(&config(&sandbox.hosts(), nodes));
+    let nodes = format!("{nodes}\nnodes.b.source = /b");
+    mount.reload(&config(&sandbox.hosts(), &nodes));
+    mount.wait_for_content("b", "1");
+    for n in 1..=3 {
+        // Twice it is wrong, then gone.
+        if n < 3 {
+            fs::write(mount.config(), "no INI at all").unwrap();
+        } else {
+            fs::remove_file(mount.config()).unwrap();
+        }
+        let server = mount.server().unwrap();
+        kill_process(server, Signal::KILL).unwrap();
+        mount.wait_for_log(n, "error: the configuration of before stays: ");
+        let content = format!("after {n}");
+        sandbox.admin.set("/a", &content);
+        sandbox.admin.set("/b", &content);
+        mount.wait_for_content("a", &content);
+        mount.wait_for_content("b", &content);
+        assert_eq!(mount.meta("a").mode(), 0o100_404);
+        assert_ne!(mount.server(), Some(server));
+    }
+    // Once it is right again, it counts.
+    mount.reload(&config(&sandbox.hosts(), "nodes.a.source = /a"));
+    mount.wait_until_gone("b");
 }

@@ -10,10 +10,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
-use super::process;
+use super::{place, process, wait};
 
 /// How long a mount may take to be ready, beyond what its own `--wait` allows.
 const START: Duration = Duration::from_secs(30);
@@ -125,6 +125,20 @@ impl Mount {
         self.child.id()
     }
 
+    /// All its processes that run.
+    pub fn processes(&self) -> Vec<Pid> {
+        place::processes_of(self.dir.path())
+    }
+
+    /// The process that serves it, if there is one.
+    pub fn server(&self) -> Option<Pid> {
+        let is_server = |pid: &Pid| {
+            let name = fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero()));
+            name.is_ok_and(|name| name == "livedata-server\n")
+        };
+        self.processes().into_iter().find(is_server)
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         process::signal(&self.child, signal);
@@ -151,7 +165,7 @@ impl Mount {
             .open(dir.join("log"))
             .unwrap();
         let mut command = process::bound_to_us(env!("CARGO_BIN_EXE_livedata-fuse"), "TERM");
-        command
+        place::mark(&mut command, dir)
             .args(["mount", "-f"])
             .args(arguments)
             .arg(dir.join("config.ini"))
@@ -188,13 +202,20 @@ impl Drop for Mount {
             }
             let _ = process::wait(&mut self.child, STOP);
         }
-        // Its helpers are in its process group; the number is still ours, for the group lives
-        // as long as one of them does.
-        let group = process::pid(&self.child);
-        let _ = rustix::process::kill_process_group(group, Signal::KILL);
+        // The others end with the keeper, and it waits for them.
+        let left = self.processes();
+        for pid in &left {
+            let _ = rustix::process::kill_process(*pid, Signal::KILL);
+        }
         let _ = self.child.wait();
         if self.is_mounted() {
             unmount_lazily(&self.root());
+        }
+        if !thread::panicking() {
+            wait::wait_until(STOP, "all its processes end", || {
+                self.processes().is_empty()
+            });
+            assert!(left.is_empty(), "{left:?} were left behind");
         }
     }
 }

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use livedata::processes::SERVER_COMMAND;
 use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
@@ -159,7 +160,6 @@ impl Place {
 
     /// A command that runs here as the user of the tests.
     pub fn command_as_root(&self, program: impl AsRef<OsStr>) -> Command {
-        start_sweeper();
         let mut command = match &self.guest {
             Some(Guest { keeper, .. }) => {
                 let mut command = Command::new("nsenter");
@@ -172,10 +172,8 @@ impl Place {
             }
             None => Command::new(program),
         };
-        command
+        mark(&mut command, self.dir())
             .current_dir(self.dir())
-            .env(PLACE, self.dir())
-            .env(TESTS, std::process::id().to_string())
             .env_remove("NOTIFY_SOCKET")
             .env_remove("WATCHDOG_USEC")
             .env_remove("WATCHDOG_PID")
@@ -240,37 +238,40 @@ impl Place {
         daemons[0]
     }
 
-    /// The processes in the background.
+    /// The processes in the background: the keepers of mounts.
     pub fn daemons(&self) -> Vec<Pid> {
-        let background = |pid: &Pid| {
+        self.started_with("--in-background")
+    }
+
+    /// The processes that serve mounts.
+    pub fn servers(&self) -> Vec<Pid> {
+        self.started_with(SERVER_COMMAND)
+    }
+
+    /// Waits until a mount loads for the first time; it is shown only when it is ready.
+    #[track_caller]
+    pub fn wait_until_loading(&self) {
+        wait::wait_until(SOON, "a server loads", || !self.servers().is_empty());
+        assert!(!self.is_mounted());
+    }
+
+    fn started_with(&self, argument: &str) -> Vec<Pid> {
+        let has = |pid: &Pid| {
             let line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
             let line = line.unwrap_or_default();
             line.split(|byte| *byte == 0)
-                .any(|word| word == b"--in-background")
+                .any(|word| word == argument.as_bytes())
         };
-        self.processes().into_iter().filter(background).collect()
+        self.processes().into_iter().filter(has).collect()
     }
 
     /// All processes that were started here and run. A zombie does not: its environment is gone.
     pub fn processes(&self) -> Vec<Pid> {
-        let mark = format!("{PLACE}={}", self.dir().display());
-        let pids = fs::read_dir("/proc").unwrap().flatten();
-        pids.filter_map(|entry| {
-            let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
-            let environment = fs::read(entry.path().join("environ")).ok()?;
-            let mut variables = environment.split(|byte| *byte == 0);
-            variables
-                .any(|variable| variable == mark.as_bytes())
-                .then_some(pid)
-        })
-        .filter(|pid| {
-            Some(*pid)
-                != self
-                    .guest
-                    .as_ref()
-                    .map(|guest| super::process::pid(&guest.keeper))
-        })
-        .collect()
+        let guest = self.guest.as_ref();
+        let namespace = guest.map(|guest| super::process::pid(&guest.keeper));
+        let mut processes = processes_of(self.dir());
+        processes.retain(|pid| Some(*pid) != namespace);
+        processes
     }
 
     /// Whether something is mounted at `mnt`.
@@ -386,6 +387,29 @@ impl Ran {
 
 fn program() -> &'static str {
     env!("CARGO_BIN_EXE_livedata-fuse")
+}
+
+/// Marks what a command starts, down to the last of its children, as belonging to a directory.
+pub fn mark<'a>(command: &'a mut Command, directory: &Path) -> &'a mut Command {
+    start_sweeper();
+    command
+        .env(PLACE, directory)
+        .env(TESTS, std::process::id().to_string())
+}
+
+/// All processes with this [`mark`] that run. A zombie does not: its environment is gone.
+pub fn processes_of(directory: &Path) -> Vec<Pid> {
+    let mark = format!("{PLACE}={}", directory.display());
+    let pids = fs::read_dir("/proc").unwrap().flatten();
+    pids.filter_map(|entry| {
+        let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
+        let environment = fs::read(entry.path().join("environ")).ok()?;
+        let mut variables = environment.split(|byte| *byte == 0);
+        variables
+            .any(|variable| variable == mark.as_bytes())
+            .then_some(pid)
+    })
+    .collect()
 }
 
 /// The sweeper reads from a pipe that ends with this process.
