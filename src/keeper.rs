@@ -85,6 +85,8 @@ pub struct Job {
     pub started_in: PathBuf,
     /// What to start as the server and the publisher; this program, if unsaid.
     pub binary: Option<PathBuf>,
+    /// A process that died is started again at once, however often it dies.
+    pub restart_at_once: bool,
 }
 
 /// What the keeper reports to whoever started it.
@@ -263,6 +265,7 @@ impl<'a> Keeper<'a> {
             Err(err) => (None, Some(err)),
         };
         let until = Instant::now() + job.wait + GRACE;
+        let restarts = Restarts::new(job.restart_at_once);
         Self {
             place,
             job,
@@ -285,10 +288,13 @@ impl<'a> Keeper<'a> {
             n_failures: 0,
             server: None,
             stage: Stage::First(until),
-            restarts: Restarts::default(),
+            restarts,
             n_restarts: 0,
             last_death: None,
-            publisher: Publisher::default(),
+            publisher: Publisher {
+                restarts,
+                ..Publisher::default()
+            },
             upgrade: Upgrade::default(),
             dying: Vec::new(),
             details_until: None,

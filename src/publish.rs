@@ -59,16 +59,19 @@ struct Worker {
     pollers: Pollers,
     publisher: Option<Remote>,
     pass_on: PassOn,
+    awaits_publisher: bool,
 }
 
 impl Publishing {
-    /// Starts the thread, which publishes by notice until it is given a publisher. A record that
-    /// was written anew is passed on.
+    /// Starts the thread, which publishes by notice until it is given a publisher; unless it is to
+    /// await one for a while before it publishes anything. A record that was written anew is
+    /// passed on.
     pub fn spawn(
         (tree, reader): (Writer, Reader),
         notifier: Notifier,
         pollers: Pollers,
         pass_on: PassOn,
+        awaits_publisher: bool,
     ) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let worker = Worker {
@@ -79,6 +82,7 @@ impl Publishing {
             pollers,
             publisher: None,
             pass_on,
+            awaits_publisher,
         };
         let thread = std::thread::Builder::new()
             .name("publish".into())
@@ -125,6 +129,9 @@ impl Publishing {
 
 impl Worker {
     fn run(mut self) {
+        if self.awaits_publisher {
+            self.publisher = self.queue.wait_for_publisher(PATIENCE);
+        }
         while let Some((tasks, batch)) = self.queue.take(BATCH) {
             for task in tasks {
                 match task {

@@ -291,8 +291,14 @@ impl Server {
         let pass_on = Box::new(move |memory: std::os::fd::BorrowedFd<'_>| {
             to_keeper.send(&ToKeeper::Record, &[memory])
         });
-        let publishing = Publishing::spawn((tree, reader.clone()), notifier, pollers, pass_on)
-            .map_err(system("cannot start a thread"))?;
+        let publishing = Publishing::spawn(
+            (tree, reader.clone()),
+            notifier,
+            pollers,
+            pass_on,
+            start.takes_over,
+        )
+        .map_err(system("cannot start a thread"))?;
         let mut files = Files::new();
         let now = SystemTime::now();
         let leftovers = files.recall(&config.nodes, known, &reader);
@@ -325,9 +331,14 @@ impl Server {
             self.wait_until_ready()?;
         }
         self.settle_down()?;
+        let mut next_probe = Instant::now() + PROBE_INTERVAL;
         loop {
-            match self.events.recv_timeout(PROBE_INTERVAL) {
-                Err(RecvTimeoutError::Timeout) => self.probe(),
+            let left = next_probe.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(left) {
+                Err(RecvTimeoutError::Timeout) => {
+                    self.probe();
+                    next_probe = Instant::now() + PROBE_INTERVAL;
+                }
                 Ok(event) => self.handle(event)?,
                 Err(RecvTimeoutError::Disconnected) => return Err(Error::Mirror),
             }
@@ -382,8 +393,8 @@ impl Server {
             }
         }
         self.loading.store(false, Ordering::Relaxed);
-        self.desk.lock().publishing.flush();
         if !self.start.takes_over {
+            self.desk.lock().publishing.flush();
             leave_stderr(&self.start, &self.config, &self.logging);
         }
         self.logging.set_level(self.level());

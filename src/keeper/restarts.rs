@@ -16,15 +16,28 @@ const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
 /// The deaths so far, as far as they matter.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Restarts {
+    /// Never wait.
+    at_once: bool,
     /// How many died young, with the first that died at all.
     n_deaths: u32,
 }
 
 impl Restarts {
+    /// No deaths yet. `at_once`: none will be waited after.
+    pub(super) fn new(at_once: bool) -> Self {
+        Self {
+            at_once,
+            n_deaths: 0,
+        }
+    }
+
     /// One died after so long: how long to wait before the next is started.
     pub(super) fn delay(&mut self, lived: Duration) -> Duration {
+        if self.at_once {
+            return Duration::ZERO;
+        }
         if lived >= HEALTHY {
             self.n_deaths = 0;
         }

@@ -472,6 +472,7 @@ fn keeper_of_a_place() {
         debug: false,
         background: false,
         binary: Some(PYTHON.into()),
+        restart_at_once: false,
     };
     let mut place = Nowhere(directory.join("mnt"));
     keeper::run_at(&mut place, job, |_| Ok(())).unwrap();

@@ -42,8 +42,14 @@ impl Live {
         let session = fuser::Session::from_fd(files, device, acl, config).unwrap();
         let pollers = files_of.pollers();
         let ends = (writer, tree.clone());
-        let publishing =
-            Publishing::spawn(ends, session.notifier(), pollers, Box::new(|_| Ok(()))).unwrap();
+        let publishing = Publishing::spawn(
+            ends,
+            session.notifier(),
+            pollers,
+            Box::new(|_| Ok(())),
+            false,
+        )
+        .unwrap();
         let publishing = Some(publishing);
         let fuse = Some(std::thread::spawn(move || session.run().unwrap()));
         Self {

@@ -18,5 +18,6 @@ mod outages;
 mod record;
 mod source;
 mod support;
+mod survival;
 mod tree;
 mod writer;

@@ -60,6 +60,9 @@ pub(crate) struct Mount {
     /// What to start for the server and the publisher, in place of this program.
     #[arg(long, hide = true, value_name = "PATH")]
     pub(crate) binary: Option<PathBuf>,
+    /// Start processes that died again at once, however often they die. For tests.
+    #[arg(long, hide = true)]
+    pub(crate) restart_at_once: bool,
     /// The configuration file.
     pub(crate) config: PathBuf,
     /// The directory to mount at.

@@ -53,6 +53,7 @@ pub(crate) fn run(mut arguments: Mount) -> anyhow::Result<ExitCode> {
         debug,
         background: arguments.in_background,
         binary: arguments.binary,
+        restart_at_once: arguments.restart_at_once,
     };
     let ended = keeper::run(job, |report| match report {
         Report::Loading {

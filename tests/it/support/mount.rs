@@ -73,21 +73,39 @@ impl Mount {
             ready_line: String::new(),
             dir,
         };
+        mount.wait_until_ready(&first_line)?;
+        Ok(mount)
+    }
+
+    /// Mounts once more at the same place, after the process has ended.
+    #[track_caller]
+    pub fn start_again(&mut self, arguments: &[&str]) {
+        assert!(self.child.try_wait().unwrap().is_some(), "it still runs");
+        let (child, first_line) = Self::spawn(self.dir.path(), arguments);
+        self.child = child;
+        if let Err(refused) = self.wait_until_ready(&first_line) {
+            panic!("it ended with {:?}:\n{}", refused.code, refused.log);
+        }
+    }
+
+    fn wait_until_ready(&mut self, first_line: &mpsc::Receiver<String>) -> Result<(), Refused> {
         match first_line.recv_timeout(START) {
-            Ok(line) => mount.ready_line = line,
+            Ok(line) => {
+                self.ready_line = line;
+                Ok(())
+            }
             // It closed its stdout: it ended, or is about to.
             Err(mpsc::RecvTimeoutError::Disconnected) => {
-                let status = process::wait(&mut mount.child, STOP);
-                return Err(Refused {
+                let status = process::wait(&mut self.child, STOP);
+                Err(Refused {
                     code: status.and_then(|status| status.code()),
-                    log: mount.log(),
-                });
+                    log: self.log(),
+                })
             }
             Err(mpsc::RecvTimeoutError::Timeout) => {
-                panic!("the mount is not ready after {START:?}:\n{}", mount.log())
+                panic!("the mount is not ready after {START:?}:\n{}", self.log())
             }
         }
-        Ok(mount)
     }
 
     /// The root of the mount.
