@@ -19,4 +19,5 @@ mod record;
 mod source;
 mod support;
 mod tree;
+mod watching;
 mod writer;
