@@ -63,8 +63,7 @@ impl Queue {
         let Waiting { order, items, .. } = &mut *waiting;
         // What makes way for the other kind comes before it, and what empties a directory before
         // its end; so such a change never takes the place of an older one.
-        let comes_last =
-            kind == Kind::Directory || items.contains_key(&(path.clone(), other));
+        let comes_last = kind == Kind::Directory || items.contains_key(&(path.clone(), other));
         let key = (path, kind);
         match items.get_mut(&key) {
             // What is to be published will be as current as the confirmation says.

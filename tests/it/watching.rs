@@ -163,20 +163,15 @@ fn many_changes_in_a_row_never_show_the_old() {
 fn subdirectories_are_watched_as_well() {
     let sandbox = Sandbox::new("inotify-sub");
     sandbox.admin.create("/a", "0");
-    let nodes = "nodes.a.source = /a\nnodes.a.dest = x/y/a\nnodes.b.source = /b\nnodes.b.dest = x/b";
+    let nodes =
+        "nodes.a.source = /a\nnodes.a.dest = x/y/a\nnodes.b.source = /b\nnodes.b.dest = x/b";
     let mount = Mount::start(&config(&sandbox.hosts(), nodes));
     let watcher = Watcher::new([mount.root(), mount.path("x"), mount.path("x/y")]);
     sandbox.admin.set("/a", "1");
-    assert_eq!(
-        watcher.take(1),
-        [Event::new(2, ReadFlags::MOVED_TO, "a")]
-    );
+    assert_eq!(watcher.take(1), [Event::new(2, ReadFlags::MOVED_TO, "a")]);
     assert_eq!(mount.read("x/y/a").unwrap(), b"1");
     sandbox.admin.create("/b", "1");
-    assert_eq!(
-        watcher.take(1),
-        [Event::new(1, ReadFlags::MOVED_TO, "b")]
-    );
+    assert_eq!(watcher.take(1), [Event::new(1, ReadFlags::MOVED_TO, "b")]);
     sandbox.admin.delete("/a");
     assert_eq!(watcher.take(1), [Event::new(2, ReadFlags::DELETE, "a")]);
     assert_eq!(watcher.now(), []);
@@ -272,6 +267,10 @@ fn what_is_no_change_gives_no_event() {
         sandbox.admin.set("/a", "same");
         sandbox.admin.set("/marker", format!("after {n}"));
         let events = watcher.until_name("marker");
-        assert_eq!(events, [marker.clone()], "a heartbeat or a rewrite was told");
+        assert_eq!(
+            events,
+            [marker.clone()],
+            "a heartbeat or a rewrite was told"
+        );
     }
 }

@@ -19,7 +19,7 @@ pub const CHANGES: WatchFlags = WatchFlags::ALL_EVENTS
     .difference(WatchFlags::CLOSE_NOWRITE);
 
 /// What was told: the mask and the name, to the bit and the byte.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// Which of the watches, in the order they were added.
     pub watch: usize,

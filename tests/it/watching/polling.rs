@@ -106,10 +106,10 @@ fn epoll_tells_of_a_superseded_version() {
             .map(|event| event.data.u64())
             .collect::<Vec<_>>()
     };
-    assert_eq!(next(Duration::ZERO), []);
+    assert_eq!(next(Duration::ZERO), [0_u64; 0]);
     sandbox.admin.set("/b", "1");
-    assert_eq!(next(SOON), [1]);
+    assert_eq!(next(SOON), [1_u64]);
     sandbox.admin.set("/a", "1");
-    assert_eq!(next(SOON), [0]);
-    assert_eq!(next(Duration::ZERO), [], "once");
+    assert_eq!(next(SOON), [0_u64]);
+    assert_eq!(next(Duration::ZERO), [0_u64; 0], "once");
 }
