@@ -277,7 +277,7 @@ fn what_is_no_change_gives_no_event() {
         let events = watcher.until_name("marker");
         assert_eq!(
             events,
-            [marker.clone()],
+            std::slice::from_ref(&marker),
             "a heartbeat or a rewrite was told"
         );
     }
