@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime};
 use fuser::Notifier;
 
 use crate::fuse::Pollers;
-use crate::path::ZnodePath;
+use crate::path::{FilePath, ZnodePath};
 use crate::source::Stat;
 use crate::store::{Reader, Writer};
 use crate::tree::{Change, Staged, Step};
@@ -163,13 +163,31 @@ impl Worker {
                 if let Some(effect) = self.tree.confirm(path, now) {
                     by_notice::tell(&self.notifier, &effect);
                 }
-            } else if let Staged::Step(step) = self.tree.stage(change, now) {
-                steps.push((step, now));
+            } else {
+                // What is made in a directory finds the directory there, and what empties one
+                // comes before its end.
+                if steps
+                    .iter()
+                    .any(|(step, _)| are_related(&step.path, change.path()))
+                {
+                    self.carry_out(&std::mem::take(&mut steps));
+                }
+                if let Staged::Step(step) = self.tree.stage(change, now) {
+                    steps.push((step, now));
+                }
             }
             known.extend(makes_known);
         }
-        self.by_rename(&steps);
-        for (step, now) in &steps {
+        self.carry_out(&steps);
+        for (path, stat) in known {
+            self.tree.know(&path, stat);
+        }
+    }
+
+    /// Leads the kernel to what was staged.
+    fn carry_out(&mut self, steps: &[(Step, SystemTime)]) {
+        self.by_rename(steps);
+        for (step, now) in steps {
             // What the publisher did not bring about, for there is none or it failed.
             if let Some(effect) = self.tree.settle(step.directory, &step.name, *now) {
                 by_notice::tell(&self.notifier, &effect);
@@ -177,9 +195,6 @@ impl Worker {
             if let Some(old) = step.replaces {
                 self.pollers.wake(old);
             }
-        }
-        for (path, stat) in known {
-            self.tree.know(&path, stat);
         }
     }
 
@@ -202,4 +217,12 @@ impl Worker {
             self.publisher = self.queue.wait_for_publisher(PATIENCE);
         }
     }
+}
+
+/// Whether one of the paths leads through the other.
+fn are_related(one: &FilePath, other: &FilePath) -> bool {
+    one.names()
+        .iter()
+        .zip(other.names())
+        .all(|(one, other)| one == other)
 }

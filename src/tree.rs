@@ -203,7 +203,7 @@ pub struct Attr {
 }
 
 /// What an inode is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A regular file.
     File,
@@ -229,6 +229,27 @@ pub enum Room {
     Taken,
     /// The entry did not fit, and was not taken.
     Full,
+}
+
+impl Change {
+    /// What it is about.
+    pub fn path(&self) -> &FilePath {
+        match self {
+            Self::Put { path, .. }
+            | Self::Remove { path }
+            | Self::Confirm { path }
+            | Self::MakeDirectory { path }
+            | Self::RemoveDirectory { path } => path,
+        }
+    }
+
+    /// Whether it is about a file or a directory.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Put { .. } | Self::Remove { .. } | Self::Confirm { .. } => Kind::File,
+            Self::MakeDirectory { .. } | Self::RemoveDirectory { .. } => Kind::Directory,
+        }
+    }
 }
 
 impl Tree {

@@ -99,25 +99,28 @@ if ! is_new_enough; then
     exit 1
 fi
 
-# --- Baseplate, whose files and classes we promise to be compatible with ------------------------
+# --- Python: Baseplate, whose files and classes we promise to be compatible with; watchdog, which
+# --- must see our changes ------------------------------------------------------------------------
 
 [ -n "$with_python" ] || exit 0
 baseplate=2.7.0
 kazoo=2.11.0
+watchdog=6.0.0
 venv=target/venv
 site=$venv/lib/python3*/site-packages
 installed() {
     # shellcheck disable=SC2086  # the version of Python is a pattern
     ls -d $site/baseplate-$baseplate.dist-info $site/kazoo-$kazoo.dist-info \
-        >/dev/null 2>&1 && [ -x $venv/bin/python ]
+        $site/watchdog-$watchdog.dist-info >/dev/null 2>&1 && [ -x $venv/bin/python ]
 }
 if ! installed; then
-    say "making $venv with baseplate $baseplate and kazoo $kazoo"
+    say "making $venv with baseplate $baseplate, kazoo $kazoo and watchdog $watchdog"
     mkdir -p target
     /usr/bin/python3 -m venv --clear $venv
     # Its dependency thrift-unofficial is a source package that needs a setuptools with
     # pkg_resources and the old commands; the one of the venv is, so nothing is upgraded here.
     $venv/bin/pip install --quiet --quiet --disable-pip-version-check --no-input \
-        "baseplate[zookeeper]==$baseplate" "kazoo==$kazoo" </dev/null >&2
+        "baseplate[zookeeper]==$baseplate" "kazoo==$kazoo" \
+        "watchdog==$watchdog" </dev/null >&2
     installed || { say "pip did not install what was asked for"; exit 1; }
 fi

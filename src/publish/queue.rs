@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::path::FilePath;
 use crate::publish::Known;
 use crate::publish::by_rename::Remote;
-use crate::tree::Change;
+use crate::tree::{Change, Kind};
 
 /// What is to be done besides publishing, before what comes later.
 pub(super) enum Task {
@@ -37,10 +37,13 @@ pub(super) struct Item {
     pub(super) known: Option<Known>,
 }
 
+/// A file that becomes a directory is two changes, as it is two system calls.
+type Key = (FilePath, Kind);
+
 #[derive(Default)]
 struct Waiting {
-    order: VecDeque<FilePath>,
-    items: HashMap<FilePath, Item>,
+    order: VecDeque<Key>,
+    items: HashMap<Key, Item>,
     tasks: VecDeque<Task>,
     /// Changes wait until this is over.
     frozen: bool,
@@ -51,22 +54,30 @@ struct Waiting {
 
 impl Queue {
     pub(super) fn push(&self, change: Change, now: SystemTime, known: Option<Known>) {
-        let path = match &change {
-            Change::Put { path, .. }
-            | Change::Remove { path }
-            | Change::Confirm { path }
-            | Change::MakeDirectory { path }
-            | Change::RemoveDirectory { path } => path.clone(),
+        let (path, kind) = (change.path().clone(), change.kind());
+        let other = match kind {
+            Kind::File => Kind::Directory,
+            Kind::Directory => Kind::File,
         };
         let mut waiting = self.waiting.lock();
         let Waiting { order, items, .. } = &mut *waiting;
-        match items.get_mut(&path) {
+        // What makes way for the other kind comes before it, and what empties a directory before
+        // its end; so such a change never takes the place of an older one.
+        let comes_last = kind == Kind::Directory || items.contains_key(&(path.clone(), other));
+        let key = (path, kind);
+        match items.get_mut(&key) {
             // What is to be published will be as current as the confirmation says.
             Some(_) if matches!(change, Change::Confirm { .. }) => return,
-            Some(item) => *item = Item { change, now, known },
+            Some(item) => {
+                *item = Item { change, now, known };
+                if comes_last {
+                    order.retain(|waits| *waits != key);
+                    order.push_back(key);
+                }
+            }
             None => {
-                items.insert(path.clone(), Item { change, now, known });
-                order.push_back(path);
+                items.insert(key.clone(), Item { change, now, known });
+                order.push_back(key);
             }
         }
         drop(waiting);
@@ -106,10 +117,10 @@ impl Queue {
             true => 0,
             false => waiting.order.len().min(most),
         };
-        let paths: Vec<_> = waiting.order.drain(..n).collect();
-        let items = paths
+        let keys: Vec<_> = waiting.order.drain(..n).collect();
+        let items = keys
             .iter()
-            .filter_map(|path| waiting.items.remove(path))
+            .filter_map(|key| waiting.items.remove(key))
             .collect();
         Some((tasks, items))
     }

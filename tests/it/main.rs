@@ -20,4 +20,5 @@ mod source;
 mod support;
 mod survival;
 mod tree;
+mod watching;
 mod writer;
