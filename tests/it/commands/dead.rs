@@ -1,10 +1,10 @@
 //! Mounts whose keeper was killed or whose server hangs, and how the next command clears them away.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::place;
@@ -16,7 +16,8 @@ use crate::support::wait::wait_until;
 fn kill(place: &Place, daemon: Pid) {
     kill_process(daemon, Signal::KILL).unwrap();
     wait_until(SOON, "the mount is dead", || {
-        fs::metadata(place.root()).is_err_and(|err| err.kind() == ErrorKind::NotConnected)
+        // Unlike what stat(2) says, this is never remembered.
+        rustix::fs::statfs(&place.root()).is_err_and(|err| err == Errno::NOTCONN)
     });
 }
 

@@ -7,11 +7,16 @@ import ctypes
 import json
 import os
 import socket
+import struct
 import sys
 import time
 
 ctypes.CDLL(None).prctl(1, 9)
 keeper = socket.socket(fileno=0)
+# The keeper may have died before that.
+(parent,) = struct.unpack("i8x", keeper.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+if parent != os.getppid():
+    sys.exit()
 mode = open("mode").read().strip()
 
 
