@@ -24,7 +24,7 @@ fn all_may_be_killed_at_once() {
     let nodes = names.map(|name| format!("nodes.{name}.source = /{name}"));
     let config = config(&sandbox.hosts(), &nodes.join("\n"));
     let mut mount = Mount::start(&config);
-    let n_times = parameter("LIVEDATA_SURVIVAL_KILLS", 20);
+    let n_times = parameter("LIVEDATA_SURVIVAL_KILLS", 200);
     let (over, n_sets) = (AtomicBool::new(false), AtomicU64::new(1));
     let start = Instant::now();
     thread::scope(|scope| {

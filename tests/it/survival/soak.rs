@@ -138,6 +138,9 @@ fn a_mount_outlives_its_processes_under_load() {
     // The kernel gives back what it holds of old versions, to servers that never gave them out.
     let start = Instant::now();
     let status = wait_status(&mount, "old inodes are freed", |status| {
+        if start.elapsed() > Duration::from_secs(25) {
+            println!("not freed yet: {}", status["details"]);
+        }
         status["details"]["inodes"] == FILES.len() + 1
     });
     assert_eq!(status["details"]["inherited_inodes"], 0);
