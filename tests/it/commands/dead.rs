@@ -17,7 +17,7 @@ fn kill(place: &Place, daemon: Pid) {
     kill_process(daemon, Signal::KILL).unwrap();
     wait_until(SOON, "the mount is dead", || {
         // Unlike what stat(2) says, this is never remembered.
-        rustix::fs::statfs(&place.root()).is_err_and(|err| err == Errno::NOTCONN)
+        rustix::fs::statfs(place.root()).is_err_and(|err| err == Errno::NOTCONN)
     });
 }
 
