@@ -4,7 +4,7 @@ CARGO ?= cargo
 ARGS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: build test lint demo clean
+.PHONY: build test soak bench-takeover lint demo clean
 
 build:
 	$(CARGO) build --locked --release
@@ -13,6 +13,15 @@ build:
 test:
 	tests/setup.sh
 	$(CARGO) test --locked
+
+# The processes are killed for ten minutes, and 200 times all at once.
+soak:
+	LIVEDATA_SOAK_SECONDS=600 LIVEDATA_SURVIVAL_KILLS=200 \
+		$(CARGO) test --locked --test it survival -- --nocapture
+
+# How long a reader waits when the server is killed.
+bench-takeover:
+	$(CARGO) bench --locked --bench takeover
 
 lint:
 	$(CARGO) fmt --check

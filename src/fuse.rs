@@ -245,7 +245,9 @@ impl Filesystem for LiveData {
 
     fn forget(&self, _: &Request, ino: INodeNo, n_lookups: u64) {
         self.tree.forget(Ino(ino.0), n_lookups);
-        self.pollers.forget(Ino(ino.0));
+        if self.tree.attr(Ino(ino.0)).is_none() {
+            self.pollers.forget(Ino(ino.0));
+        }
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
@@ -623,6 +625,10 @@ impl Filesystem for LiveData {
 
 impl LiveData {
     fn remove(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        if Ino(parent.0) == STAGING_INO && self.is_publisher(request) {
+            // What a dead server had staged: the kernel is to let go of the name.
+            return reply.ok();
+        }
         let removed = name
             .to_str()
             .filter(|_| self.is_publisher(request))

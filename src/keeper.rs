@@ -245,6 +245,8 @@ struct Keeper<'a> {
     last_death: Option<Event>,
     publisher: Publisher,
     upgrade: Upgrade,
+    /// The server that serves next is to read the configuration again.
+    reload_due: bool,
     /// Killed, and not gone yet.
     dying: Vec<Child>,
     /// Until when the server's part of the status is waited for.
@@ -296,6 +298,7 @@ impl<'a> Keeper<'a> {
                 ..Publisher::default()
             },
             upgrade: Upgrade::default(),
+            reload_due: false,
             dying: Vec::new(),
             details_until: None,
         }
@@ -320,6 +323,8 @@ impl<'a> Keeper<'a> {
                         log::info!("not ready yet, so nothing is reloaded");
                     }
                     (Wish::Reload, _) => {
+                        // A server that does not serve yet, or a successor, hears of it later.
+                        self.reload_due = self.stage != Stage::Serving || self.upgrade.is_running();
                         self.tell_server(&ToServer::Reload);
                         let _ = report(Report::Reloaded(&self.logs));
                     }
@@ -521,6 +526,9 @@ impl<'a> Keeper<'a> {
             }
             server.tell(&ToServer::Go, &[]);
             log::info!("the server goes on as process {}", server.child.pid());
+        }
+        if std::mem::take(&mut self.reload_due) {
+            self.tell_server(&ToServer::Reload);
         }
         self.start_publisher();
     }

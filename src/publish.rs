@@ -131,6 +131,7 @@ impl Worker {
     fn run(mut self) {
         if self.awaits_publisher {
             self.publisher = self.queue.wait_for_publisher(PATIENCE);
+            self.clear_staging();
         }
         while let Some((tasks, batch)) = self.queue.take(BATCH) {
             for task in tasks {
@@ -147,6 +148,16 @@ impl Worker {
                 log::error!("the record cannot be written anew: {err}");
             }
             self.queue.published();
+        }
+    }
+
+    /// What the server before had staged is wanted by nobody.
+    fn clear_staging(&mut self) {
+        let left = self.reader.inherited();
+        if let Some(publisher) = &mut self.publisher
+            && let Err(err) = by_rename::clear_staging(publisher, &left)
+        {
+            log::debug!("what was staged stays: {err}");
         }
     }
 

@@ -17,6 +17,10 @@ use crate::record::{Entry, Record, RecordError};
 use crate::source::Stat;
 use crate::tree::{Attr, Change, Effect, Fact, Ino, Kind, Listed, Ownership, Room, Staged, Tree};
 
+/// The most open files of one inode on which somebody is on record to wait: nobody says when one is
+/// closed.
+const MOST_WAITING: usize = 1024;
+
 /// Changes the tree. There is one, so changes have one order.
 pub struct Writer(Arc<RwLock<State>>);
 
@@ -301,6 +305,10 @@ impl Reader {
             .recording
             .as_mut()
             .filter(|recording| !recording.frozen)
+            && recording
+                .waiting
+                .get(&ino)
+                .is_none_or(|handles| handles.len() < MOST_WAITING)
             && recording.waiting.entry(ino).or_default().insert(handle)
         {
             recording.append(&[Entry::Waiting { ino, handle }]);

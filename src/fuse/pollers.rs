@@ -8,6 +8,10 @@ use parking_lot::Mutex;
 
 use crate::tree::Ino;
 
+/// How many open files of one inode are kept in mind. Nobody says when one is closed, so when there
+/// are more all are woken: those that are still there ask again.
+const MOST_WAITING: usize = 1024;
+
 /// Those who wait, by inode. The kernel names each open file by a handle of its own, and has one
 /// notice for all that wait on it.
 #[derive(Clone, Default)]
@@ -16,6 +20,14 @@ pub struct Pollers(Arc<Mutex<HashMap<Ino, HashMap<u64, PollNotifier>>>>);
 impl Pollers {
     /// Somebody waits.
     pub(super) fn add(&self, ino: Ino, waiting: PollNotifier) {
+        let full = self
+            .0
+            .lock()
+            .get(&ino)
+            .is_some_and(|all| all.len() >= MOST_WAITING);
+        if full {
+            self.wake(ino);
+        }
         self.0
             .lock()
             .entry(ino)

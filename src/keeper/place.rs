@@ -88,8 +88,21 @@ impl Place for Here {
     }
 
     fn detach(&mut self) -> bool {
-        self.mounting
-            .take()
-            .is_none_or(|mut mounting| mounting.detach())
+        let Some(mut mounting) = self.mounting.take() else {
+            return true;
+        };
+        // What is on top there by now may be somebody else's.
+        let shown = self.id.is_some();
+        if shown && mounts::id_at(&self.mountpoint) != self.id {
+            let gone = !self.is_attached();
+            if !gone {
+                log::error!(
+                    "{}: something is mounted over it; unmount that first",
+                    self.mountpoint.display()
+                );
+            }
+            return gone;
+        }
+        mounting.detach()
     }
 }

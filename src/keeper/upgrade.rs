@@ -26,6 +26,10 @@ pub(super) struct Upgrade {
 }
 
 impl Upgrade {
+    pub(super) fn is_running(&self) -> bool {
+        self.binary.is_some()
+    }
+
     pub(super) fn status(&self) -> status::Upgrade {
         status::Upgrade {
             running: self.binary.is_some(),
@@ -148,8 +152,10 @@ impl Keeper<'_> {
     pub(super) fn fail_upgrade(&mut self, reason: &str) {
         self.upgrade.binary = None;
         self.upgrade.until = None;
-        if let Some(mut candidate) = self.upgrade.candidate.take() {
-            candidate.child.kill();
+        // Two must never write the record, so it is gone before the old one thaws.
+        if let Some(mut candidate) = self.upgrade.candidate.take()
+            && !candidate.child.end()
+        {
             self.dying.push(candidate.child);
         }
         self.tell_server(&ToServer::Thaw);

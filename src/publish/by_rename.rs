@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 use fuser::{INodeNo, Notifier};
 
-use crate::processes::{Done, SystemCall, ToPublisher};
+use crate::processes::{Done, STAGING, SystemCall, ToPublisher};
+use crate::publish::BATCH;
 use crate::store::Reader;
 use crate::tree::{Call, Ino, Step};
 use crate::wire::Socket;
@@ -48,6 +49,21 @@ impl Remote {
             })
             .collect()
     }
+}
+
+/// Has the kernel let go of what another server had staged, or kept for those who had it open: a
+/// name in the staging directory would hold on to it for ever.
+pub(super) fn clear_staging(publisher: &mut Remote, left: &[Ino]) -> io::Result<()> {
+    for some in left.chunks(BATCH) {
+        let path = |ino: &Ino| PathBuf::from(STAGING).join(ino.0.to_string());
+        let calls = some
+            .iter()
+            .map(|ino| SystemCall::Unlink { path: path(ino) })
+            .collect();
+        // What was not there needed no clearing.
+        publisher.call_all(calls)?;
+    }
+    Ok(())
 }
 
 /// Publishes what it can. What is still staged afterwards was not brought about. An error means
