@@ -13,7 +13,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::Context;
 use livedata::keeper::Abandoned;
 
-use crate::mount::ProgressLine;
+use crate::progress::ProgressLine;
 
 /// Starts this program again and waits until it is ready, or failed.
 pub(crate) fn start() -> anyhow::Result<ExitCode> {

@@ -3,6 +3,7 @@
 mod background;
 mod cli;
 mod mount;
+mod progress;
 mod status;
 
 use std::process::ExitCode;

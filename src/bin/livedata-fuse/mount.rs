@@ -1,7 +1,6 @@
 //! `livedata-fuse mount`: in the foreground, or started from here for the background.
 
-use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -13,6 +12,7 @@ use log::LevelFilter;
 
 use crate::background::{self, Reporter};
 use crate::cli::Mount;
+use crate::progress::ProgressLine;
 
 pub(crate) fn run(mut arguments: Mount) -> anyhow::Result<ExitCode> {
     let started_in = std::env::current_dir().unwrap_or_else(|_| "/".into());
@@ -129,28 +129,6 @@ impl Audience {
                 let _ = writeln!(io::stdout(), "{text}");
                 Ok(())
             }
-        }
-    }
-}
-
-/// The line on a terminal that says how far the first load has come. The cursor stays at its
-/// beginning, for the other process may write there too.
-#[derive(Default)]
-pub(crate) struct ProgressLine {
-    shown: bool,
-}
-
-impl ProgressLine {
-    pub(crate) fn show(&mut self, n_answered: impl fmt::Display, n_nodes: impl fmt::Display) {
-        if io::stderr().is_terminal() {
-            eprint!("\x1b[K{n_answered} of {n_nodes} nodes answered\r");
-            self.shown = true;
-        }
-    }
-
-    pub(crate) fn clear(&mut self) {
-        if std::mem::take(&mut self.shown) {
-            eprint!("\x1b[K");
         }
     }
 }
