@@ -8,6 +8,9 @@ use thiserror::Error;
 /// The longest file name Linux accepts (`NAME_MAX`), in bytes.
 pub const MAX_NAME: usize = 255;
 
+/// What the names begin with that the mount keeps for itself, at its root.
+pub const OWN_NAMES: &str = ".livedata";
+
 /// An absolute znode path that a ZooKeeper server accepts, such as `/services/web`.
 ///
 /// Cloning is cheap: paths are keys everywhere.

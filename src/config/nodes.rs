@@ -7,7 +7,7 @@ use nix::unistd::{Group, User};
 
 use super::raw::{RawConfig, RawNode};
 use super::{Defaults, Node, Problem, Severity, Surroundings, values};
-use crate::path::{FilePath, PathError};
+use crate::path::{FilePath, OWN_NAMES, PathError};
 
 /// The nodes that can be shown together. Whatever is left out is pushed to `problems`.
 pub(super) fn nodes(
@@ -199,6 +199,14 @@ fn dest(text: &str, mountpoint: &[String]) -> Result<FilePath, String> {
         if below(&parts) {
             parts.drain(..mountpoint.len());
         }
+    }
+    if parts
+        .first()
+        .is_some_and(|name| name.starts_with(OWN_NAMES))
+    {
+        return Err(format!(
+            "{text:?} begins with {OWN_NAMES:?}, which the mount keeps for itself; choose another name"
+        ));
     }
     FilePath::parse(&parts.join("/")).map_err(|error| match error {
         PathError::Empty => format!("{text:?} is the mount itself; write a path below it"),

@@ -56,6 +56,21 @@ fn a_configuration_that_is_not_there() {
 }
 
 #[test]
+fn a_configuration_that_the_mount_would_hide() {
+    let place = Place::new(&config("127.0.0.1:1", ""));
+    fs::copy(place.path("config.ini"), place.path("mnt/config.ini")).unwrap();
+    for arguments in [
+        &["mount", "mnt/config.ini", "mnt"][..],
+        &["mount", "-f", "mnt/config.ini", "mnt"],
+    ] {
+        place
+            .run(arguments)
+            .failed(1, "would be hidden by the mount");
+        place.assert_gone();
+    }
+}
+
+#[test]
 fn a_configuration_that_is_not_for_us() {
     let place = Place::of_user(NOBODY, "");
     fs::set_permissions(place.path("config.ini"), Permissions::from_mode(0o0)).unwrap();

@@ -364,6 +364,12 @@ fn wrong_nodes_are_left_out() {
             ],
         ),
         (
+            "nodes.a.source = /a\nnodes.a.dest = /mnt/live/.livedata-staging/a",
+            &[
+                "error: live.ini:4: nodes.a.dest: \"/mnt/live/.livedata-staging/a\" begins with \".livedata\", which the mount keeps for itself; choose another name",
+            ],
+        ),
+        (
             "nodes.a.source = /a\nnodes.a.dest = /mnt/live/../a",
             &[
                 "error: live.ini:4: nodes.a.dest: \"/mnt/live/../a\" leaves the mount by \"..\"; write a path below it",

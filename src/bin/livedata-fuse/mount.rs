@@ -1,6 +1,7 @@
 //! `livedata-fuse mount`: in the foreground, or started from here for the background.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -43,9 +44,14 @@ pub(crate) fn run(mut arguments: Mount) -> anyhow::Result<ExitCode> {
     } else {
         Audience::Terminal(ProgressLine::default())
     };
+    let config = std::path::absolute(&arguments.config)?;
+    refuse_hidden(&config, &std::path::absolute(&arguments.mountpoint)?)?;
+    let mountpoint = mountpoint::prepare(&arguments.mountpoint)?;
+    let real = config.canonicalize().unwrap_or_else(|_| config.clone());
+    refuse_hidden(&real, &mountpoint)?;
     let job = Job {
-        config: std::path::absolute(&arguments.config)?,
-        mountpoint: mountpoint::prepare(&arguments.mountpoint)?,
+        config,
+        mountpoint,
         options,
         wait: arguments.wait,
         started_in,
@@ -139,6 +145,16 @@ fn level(logs: &Logs, debug: bool) -> LevelFilter {
     } else {
         logs.level.parse().unwrap_or(LevelFilter::Info)
     }
+}
+
+/// Who serves a mount must never wait for it.
+fn refuse_hidden(config: &Path, mountpoint: &Path) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        !config.starts_with(mountpoint),
+        "{}: the configuration would be hidden by the mount; keep it elsewhere",
+        config.display()
+    );
+    Ok(())
 }
 
 /// Says what is wrong with the configuration while there is a terminal; with --strict that is the
