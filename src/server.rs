@@ -206,32 +206,12 @@ impl Server {
     ) -> Result<Self, Error> {
         let mut with = with.into_iter();
         let device = with.next().ok_or_else(no("no /dev/fuse came"))?;
-        let record = with.next();
-        let mut wrong = None;
-        let (config, text) = match (load(&start), with.next()) {
-            (Ok(found), _) => found,
-            (Err(err), None) => return Err(err.into()),
-            (Err(err), Some(kept)) => {
-                let text = recall(kept).map_err(system("the configuration of before is lost"))?;
-                let config = parse(&start, &text)?;
-                wrong = Some(anyhow::Error::new(err));
-                (config, text)
-            }
+        let (record, kept) = (with.next(), with.next());
+        // A successor answers the kernel first: with ten thousand nodes this takes a while.
+        let early = match start.takes_over {
+            true => None,
+            false => Some(configuration(&start, None, logging)?),
         };
-        if start.takes_over {
-            // Nobody reads what a successor in the background says on stderr.
-            leave_stderr(&start, &config, logging);
-            if let Some(wrong) = wrong {
-                log::error!("the configuration of before stays: {wrong:#}");
-            }
-        } else {
-            for problem in config.problems.iter().filter(|_| !start.background) {
-                log::warn!("{problem}");
-            }
-            if let (true, Some(problem)) = (start.strict, config.problems.first()) {
-                return Err(Error::Problem(problem.to_string()));
-            }
-        }
         let (tree, reader, known) = if start.takes_over {
             let record = record.ok_or_else(no("no record came"))?;
             store::restored(mounter(), record)?
@@ -287,6 +267,10 @@ impl Server {
                 let _ = ended.send(Event::Unmounted(result));
             })
             .map_err(system("cannot start a thread"))?;
+        let (config, text) = match early {
+            Some(found) => found,
+            None => configuration(&start, kept, logging)?,
+        };
         let to_keeper = Arc::clone(keeper);
         let pass_on = Box::new(move |memory: std::os::fd::BorrowedFd<'_>| {
             to_keeper.send(&ToKeeper::Record, &[memory])
@@ -626,6 +610,41 @@ impl Drop for Ended {
     fn drop(&mut self) {
         let _ = self.0.send(Event::MirrorEnded);
     }
+}
+
+/// The configuration to go by, and its text. A successor for which the file is wrong goes by the
+/// text that was `kept`; what is wrong for a first server may be its end.
+fn configuration(
+    start: &Start,
+    kept: Option<OwnedFd>,
+    logging: &Logging,
+) -> Result<(Config, Vec<u8>), Error> {
+    let mut wrong = None;
+    let (config, text) = match (load(start), kept) {
+        (Ok(found), _) => found,
+        (Err(err), None) => return Err(err.into()),
+        (Err(err), Some(kept)) => {
+            let text = recall(kept).map_err(system("the configuration of before is lost"))?;
+            let config = parse(start, &text)?;
+            wrong = Some(anyhow::Error::new(err));
+            (config, text)
+        }
+    };
+    if start.takes_over {
+        // Nobody reads what a successor in the background says on stderr.
+        leave_stderr(start, &config, logging);
+        if let Some(wrong) = wrong {
+            log::error!("the configuration of before stays: {wrong:#}");
+        }
+    } else {
+        for problem in config.problems.iter().filter(|_| !start.background) {
+            log::warn!("{problem}");
+        }
+        if let (true, Some(problem)) = (start.strict, config.problems.first()) {
+            return Err(Error::Problem(problem.to_string()));
+        }
+    }
+    Ok((config, text))
 }
 
 /// The configuration and its text.
