@@ -75,12 +75,7 @@ impl Hung {
     fn new(place: &Place) -> Self {
         place.mounted();
         let server = place.servers()[0];
-        kill_process(server, Signal::STOP).unwrap();
-        wait_until(SOON, "all its threads are stopped", || {
-            let tasks = fs::read_dir(format!("/proc/{}/task", server.as_raw_nonzero())).unwrap();
-            let mut stats = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("stat")));
-            stats.all(|stat| stat.is_ok_and(|stat| stat.contains(") T ")))
-        });
+        process::stop(server);
         let reader = Command::new("stat")
             .arg(place.root().join("never-asked-for"))
             .stdout(Stdio::null())

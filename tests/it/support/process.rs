@@ -1,11 +1,17 @@
 //! Child processes that end with the test binary.
 
+use std::fs;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
+
+use super::wait::wait_until;
+
+/// How long a process may take to stop.
+const STOPS: Duration = Duration::from_secs(10);
 
 /// A command that `program` receives `signal` (a name such as `TERM`) when the test binary ends
 /// without having stopped it, even by SIGKILL. To be started by [`spawn`].
@@ -44,6 +50,18 @@ pub fn spawn(command: Command) -> Child {
 /// Sends a signal to a child that was not waited for yet.
 pub fn signal(child: &Child, signal: Signal) {
     rustix::process::kill_process(pid(child), signal).unwrap();
+}
+
+/// Stops a process, and waits until all its threads have: SIGSTOP is carried out by one of them, and
+/// on a busy machine the others go on until that one runs.
+#[track_caller]
+pub fn stop(pid: Pid) {
+    rustix::process::kill_process(pid, Signal::STOP).unwrap();
+    wait_until(STOPS, "all its threads are stopped", || {
+        let tasks = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).unwrap();
+        let mut stats = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("stat")));
+        stats.all(|stat| stat.is_ok_and(|stat| stat.contains(") T ")))
+    });
 }
 
 /// The number of a child, in the type that system calls take.

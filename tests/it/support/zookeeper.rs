@@ -186,7 +186,7 @@ impl Server {
 
     /// Makes it silent: it holds its connections and answers nothing.
     pub fn pause(&self) {
-        process::signal(self.child.as_ref().unwrap(), Signal::STOP);
+        process::stop(process::pid(self.child.as_ref().unwrap()));
     }
 
     /// Lets it go on after [`Server::pause`].

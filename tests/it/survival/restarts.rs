@@ -2,18 +2,21 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use rustix::fs::inotify;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 use super::kept::{
     copy_program, kill, next_of, processes, signal, status, ticks, wait_status, wait_until_gone,
 };
 use crate::files::config;
 use crate::support::mount::Mount;
+use crate::support::process;
 use crate::support::shown::SOON;
 use crate::support::wait::{holds_for, wait_until};
 use crate::support::zookeeper::Sandbox;
@@ -39,29 +42,38 @@ fn readers_in_flight_are_answered_by_the_next_server() {
         .map(|name| File::open(mount.path(name)).unwrap())
         .collect();
     let [server, _] = processes(&mount);
-    signal(server, Signal::STOP);
-    thread::scope(|scope| {
-        let readers: Vec<_> = names
-            .iter()
-            .enumerate()
-            .map(|(at, name)| {
-                let (mount, opened) = (&mount, opened.get(at));
-                scope.spawn(move || match opened {
-                    Some(file) => std::io::read_to_string(file),
-                    None => fs::read_to_string(mount.path(name)),
-                })
-            })
-            .collect();
-        thread::sleep(Duration::from_millis(300));
-        assert!(readers.iter().all(|reader| !reader.is_finished()));
-        // Some of what waits was taken and not answered: a server that is killed while it runs.
-        signal(server, Signal::CONT);
-        kill(server);
-        for reader in readers {
-            let read = reader.join().unwrap().expect("no error");
-            assert_eq!(read.as_bytes(), content);
-        }
-    });
+    process::stop(Pid::from_raw(server.cast_signed()).unwrap());
+    let (tell_thread, threads) = mpsc::channel();
+    let (tell_read, reads) = mpsc::channel();
+    let mut opened = opened.into_iter();
+    for name in &names {
+        let (path, opened) = (mount.path(name), opened.next());
+        let (tell_thread, tell_read) = (tell_thread.clone(), tell_read.clone());
+        thread::spawn(move || {
+            tell_thread
+                .send(fs::read_link("/proc/thread-self").unwrap())
+                .unwrap();
+            let read = match opened {
+                Some(file) => std::io::read_to_string(file),
+                None => fs::read_to_string(path),
+            };
+            let _ = tell_read.send(read);
+        });
+    }
+    for thread in threads.iter().take(FILES) {
+        let wchan = Path::new("/proc").join(thread).join("wchan");
+        wait_until(SOON, "a reader waits for the server", || {
+            let at = fs::read_to_string(&wchan).unwrap();
+            at.contains("request_wait") || at.contains("folio_wait")
+        });
+    }
+    // Some of what waits was taken and not answered: a server that is killed while it runs.
+    signal(server, Signal::CONT);
+    kill(server);
+    for _ in &names {
+        let read = reads.recv_timeout(SOON).expect("an answer");
+        assert_eq!(read.expect("no error").as_bytes(), content);
+    }
     next_of(&mount, "server", server);
 }
 
