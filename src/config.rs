@@ -27,6 +27,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -49,6 +50,10 @@ mod values;
 
 pub use secrets::{Provider, Secrets};
 
+/// Where the last known content is kept if the file does not say, provided that somebody has made
+/// this directory: a package does.
+pub const CACHE_DIR: &str = "/var/lib/livedata-fuse";
+
 /// What a configuration means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -64,6 +69,9 @@ pub struct Config {
     pub log: Log,
     /// How the mount looks as a whole.
     pub mount: Mount,
+    /// Where the last known content is kept across restarts; none for memory only. A relative path
+    /// was taken from the directory of the configuration file.
+    pub cache_dir: Option<PathBuf>,
     /// What nodes get that say nothing else; drop-ins need it too.
     pub defaults: Defaults,
     /// The files of the mount, in the order of the file: no two have one dest, and none stands where
@@ -114,6 +122,10 @@ pub struct Defaults {
     pub mode: u16,
     /// What becomes of the file when the znode goes.
     pub on_delete: OnDelete,
+    /// What becomes of the file when nobody knows any more whether it is current.
+    pub on_disconnect: OnDisconnect,
+    /// How old it may become, where that matters; an hour if not configured.
+    pub max_stale: Duration,
 }
 
 /// One znode shown as one file.
@@ -133,6 +145,11 @@ pub struct Node {
     pub mode: u16,
     /// What becomes of the file when the znode goes.
     pub on_delete: OnDelete,
+    /// What becomes of the file when nobody knows any more whether it is current.
+    pub on_disconnect: OnDisconnect,
+    /// How old it may become with [`OnDisconnect::Error`]: counted from when the connection was
+    /// lost, or the znode could no longer be read.
+    pub max_stale: Duration,
     /// The mount is not ready without it.
     pub required: bool,
 }
@@ -144,6 +161,16 @@ pub enum OnDelete {
     Remove,
     /// It stays, with the last known content.
     Keep,
+}
+
+/// What becomes of a file while nobody knows whether it is current: ZooKeeper is away, or the znode
+/// cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDisconnect {
+    /// The last known content is served for as long as it takes.
+    Stale,
+    /// Once it is too old, reading fails.
+    Error,
 }
 
 /// Something in the configuration that was left out or ignored.
@@ -198,6 +225,8 @@ pub struct Surroundings<'a> {
     pub uid: u32,
     /// The mounting user's group.
     pub gid: u32,
+    /// Where the last known content is kept if the file does not say.
+    pub cache_dir: Option<&'a Path>,
 }
 
 impl Config {
@@ -223,6 +252,7 @@ impl Config {
             variable: &|name| std::env::var(name).ok(),
             uid: nix::unistd::Uid::effective().as_raw(),
             gid: nix::unistd::Gid::effective().as_raw(),
+            cache_dir: Some(Path::new(CACHE_DIR)).filter(|dir| is_ours(dir)),
         };
         Self::parse(file, text, &surroundings)
     }
@@ -231,6 +261,13 @@ impl Config {
     pub fn parse(file: &Path, text: &[u8], surroundings: &Surroundings<'_>) -> Result<Self, Error> {
         settings::config(file, text, surroundings)
     }
+}
+
+/// Whether the directory was made for the user of this process.
+fn is_ours(directory: &Path) -> bool {
+    let owner =
+        std::fs::symlink_metadata(directory).map(|found| found.is_dir().then(|| found.uid()));
+    matches!(owner, Ok(Some(uid)) if uid == nix::unistd::Uid::effective().as_raw())
 }
 
 fn cannot_read(file: &Path) -> impl FnOnce(io::Error) -> Error {
@@ -246,6 +283,16 @@ impl OnDelete {
         match self {
             Self::Remove => "remove",
             Self::Keep => "keep",
+        }
+    }
+}
+
+impl OnDisconnect {
+    /// The word for it in a configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stale => "stale",
+            Self::Error => "error",
         }
     }
 }

@@ -159,6 +159,8 @@ enum Refusal {
     NotADirectory,
     /// Not a file.
     IsADirectory,
+    /// What is known of the file is older than the configuration allows.
+    TooOld,
     /// Nobody writes here.
     ReadOnly,
     /// The kernel is to do without, from now on.
@@ -172,6 +174,7 @@ fn errno(refusal: Refusal) -> Errno {
         Refusal::NameTooLong => Errno::ENAMETOOLONG,
         Refusal::NotADirectory => Errno::ENOTDIR,
         Refusal::IsADirectory => Errno::EISDIR,
+        Refusal::TooOld => Errno::EIO,
         Refusal::ReadOnly => Errno::EROFS,
         Refusal::Unneeded => Errno::ENOSYS,
     }
@@ -287,10 +290,13 @@ impl Filesystem for LiveData {
                 let end = start.saturating_add(size as usize).min(content.len());
                 reply.data(&content[start..end]);
             }
-            None => reply.error(errno(match self.tree.attr(Ino(ino.0)) {
-                Some(_) => Refusal::IsADirectory,
-                None => Refusal::NotFound,
-            })),
+            None => reply.error(errno(
+                match self.tree.attr(Ino(ino.0)).map(|attr| attr.kind) {
+                    Some(Kind::File) => Refusal::TooOld,
+                    Some(Kind::Directory) => Refusal::IsADirectory,
+                    None => Refusal::NotFound,
+                },
+            )),
         }
     }
 

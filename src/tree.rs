@@ -110,6 +110,24 @@ pub enum Change {
         /// All of its bytes.
         content: Arc<[u8]>,
     },
+    /// The file has this content, as it was known before this mount was, and last known to be
+    /// current at this time. What is there already is newer, and stays.
+    Recall {
+        /// The file.
+        path: FilePath,
+        /// Who owns it, and its permission bits.
+        ownership: Ownership,
+        /// All of its bytes.
+        content: Arc<[u8]>,
+        /// Its time of modification.
+        mtime: SystemTime,
+    },
+    /// The file can no longer be read, for what is known of it is too old. Its time of modification
+    /// stands still.
+    Break {
+        /// The file.
+        path: FilePath,
+    },
     /// There is no such file any more.
     Remove {
         /// The file.
@@ -231,11 +249,17 @@ pub enum Room {
     Full,
 }
 
+/// The size of a file that cannot be read, in bytes: of an empty one the kernel would not ask to
+/// read.
+const BROKEN_SIZE: u64 = 1;
+
 impl Change {
     /// What it is about.
     pub fn path(&self) -> &FilePath {
         match self {
             Self::Put { path, .. }
+            | Self::Recall { path, .. }
+            | Self::Break { path }
             | Self::Remove { path }
             | Self::Confirm { path }
             | Self::MakeDirectory { path }
@@ -246,7 +270,11 @@ impl Change {
     /// Whether it is about a file or a directory.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Put { .. } | Self::Remove { .. } | Self::Confirm { .. } => Kind::File,
+            Self::Put { .. }
+            | Self::Recall { .. }
+            | Self::Break { .. }
+            | Self::Remove { .. }
+            | Self::Confirm { .. } => Kind::File,
             Self::MakeDirectory { .. } | Self::RemoveDirectory { .. } => Kind::Directory,
         }
     }
@@ -271,10 +299,10 @@ impl Tree {
         let mut tree = Self::new(directories, SystemTime::UNIX_EPOCH);
         for fact in facts {
             match &fact {
-                Fact::File { mtime, .. } | Fact::Directory { mtime, .. } => {
-                    tree.clock.given(*mtime)
-                }
-                Fact::Time { mtime, .. } => tree.clock.given(*mtime),
+                Fact::File { mtime, .. }
+                | Fact::Broken { mtime, .. }
+                | Fact::Directory { mtime, .. }
+                | Fact::Time { mtime, .. } => tree.clock.given(*mtime),
                 Fact::Floor { latest, .. } => tree.clock.given(*latest),
                 Fact::Linked { .. } | Fact::Unlinked { .. } | Fact::Freed { .. } => {}
             }
@@ -314,6 +342,11 @@ impl Tree {
                         content,
                     });
                 }
+                Body::Broken { ownership } => facts.push(Fact::Broken {
+                    ino,
+                    ownership: *ownership,
+                    mtime,
+                }),
                 Body::Directory(directory) => {
                     if ino != Ino::ROOT {
                         facts.push(Fact::Directory {
@@ -460,7 +493,7 @@ impl Tree {
         let ino = self.find(path)?;
         let inode = self.inodes.get(ino);
         let time = self.clock.confirmation(now, inode.mtime);
-        if inode.body.kind() != Kind::File || time <= inode.mtime {
+        if !matches!(inode.body, Body::File { .. }) || time <= inode.mtime {
             return None;
         }
         self.inodes.set_mtime(ino, time);
@@ -525,6 +558,12 @@ impl Tree {
                 *ownership,
                 u32::from(inode.is_linked()),
             ),
+            Body::Broken { ownership } => (
+                Kind::File,
+                BROKEN_SIZE,
+                *ownership,
+                u32::from(inode.is_linked()),
+            ),
             Body::Directory(directory) => (
                 Kind::Directory,
                 0,
@@ -542,11 +581,11 @@ impl Tree {
         })
     }
 
-    /// The content of a file that has not been freed.
+    /// The content of a file that has not been freed and can be read.
     pub fn read(&self, ino: Ino) -> Option<Arc<[u8]>> {
         match &self.inodes.find(ino)?.body {
             Body::File { content, .. } => Some(Arc::clone(content)),
-            Body::Directory(_) => None,
+            Body::Broken { .. } | Body::Directory(_) => None,
         }
     }
 
@@ -637,15 +676,31 @@ impl Tree {
     /// Turns a change into what one name is to lead to, with all that is below it made already;
     /// none where nothing is to change.
     fn intend(&mut self, change: Change, now: SystemTime) -> Option<(Ino, FilePath, Intent)> {
-        let (path, make) = match change {
+        let (path, body, mtime) = match change {
             Change::Put {
                 path,
                 ownership,
                 content,
-            } => (path, Some(Body::File { content, ownership })),
+            } => (path, Body::File { content, ownership }, None),
+            Change::Recall {
+                path,
+                ownership,
+                content,
+                mtime,
+            } => match self.find(&path) {
+                None => (path, Body::File { content, ownership }, Some(mtime)),
+                Some(_) => return None,
+            },
+            Change::Break { path } => {
+                let there = self.inodes.get(self.find(&path)?);
+                let Body::File { ownership, .. } = there.body else {
+                    return None;
+                };
+                (path, Body::Broken { ownership }, Some(there.mtime))
+            }
+            // Its parent is filled in where it is made.
             Change::MakeDirectory { path } => {
-                // Its parent is filled in where it is made.
-                (path, Some(Body::Directory(Directory::new(Ino::ROOT))))
+                (path, Body::Directory(Directory::new(Ino::ROOT)), None)
             }
             Change::Remove { path } => return self.intend_to_remove(&path, Kind::File),
             Change::RemoveDirectory { path } => {
@@ -653,7 +708,6 @@ impl Tree {
             }
             Change::Confirm { .. } => return None,
         };
-        let body = make?;
         // Down to the last directory there is.
         let (last, parents) = path.split_last();
         let (mut directory, mut missing) = (Ino::ROOT, parents);
@@ -677,17 +731,22 @@ impl Tree {
         self.forget_intent(directory, &top);
         let mut staged = None;
         let mut parent = directory;
-        let names = missing.iter().chain(std::iter::once(last));
-        let mut bodies = missing
-            .iter()
-            .map(|_| None)
-            .chain(std::iter::once(Some(body)));
-        for name in names {
-            let body = match bodies.next().flatten() {
-                Some(Body::File { content, ownership }) => Body::File { content, ownership },
-                Some(Body::Directory(_)) | None => Body::Directory(Directory::new(parent)),
+        let directories = missing.iter().map(|name| (name, None));
+        for (name, file) in directories.chain([(last, Some((body, mtime)))]) {
+            let (body, mtime) = match file {
+                Some((body @ (Body::File { .. } | Body::Broken { .. }), mtime)) => (body, mtime),
+                Some((Body::Directory(_), _)) | None => {
+                    (Body::Directory(Directory::new(parent)), None)
+                }
             };
-            let ino = self.inodes.add(body, self.clock.version(now));
+            let mtime = match mtime {
+                Some(mtime) => {
+                    self.clock.given(mtime);
+                    mtime
+                }
+                None => self.clock.version(now),
+            };
+            let ino = self.inodes.add(body, mtime);
             if staged.is_some() {
                 self.inodes.link(parent, name, ino);
             }
@@ -711,7 +770,12 @@ impl Tree {
                     ownership,
                 },
             ) => owned != ownership || old != new,
-            (Body::Directory(_), _) | (Body::File { .. }, Body::Directory(_)) => false,
+            (Body::File { .. }, Body::Broken { .. }) | (Body::Broken { .. }, Body::File { .. }) => {
+                true
+            }
+            (Body::Broken { .. }, Body::Broken { .. })
+            | (Body::Directory(_), _)
+            | (Body::File { .. } | Body::Broken { .. }, Body::Directory(_)) => false,
         }
     }
 
@@ -723,9 +787,9 @@ impl Tree {
         self.forget_intent(directory, name);
         let there = self.leads_to(directory, name.as_str())?;
         match (&self.inodes.get(there).body, kind) {
-            (Body::File { .. }, Kind::File) => {}
+            (Body::File { .. } | Body::Broken { .. }, Kind::File) => {}
             (Body::Directory(entries), Kind::Directory) if entries.is_empty() => {}
-            (Body::File { .. } | Body::Directory(_), _) => return None,
+            (Body::File { .. } | Body::Broken { .. } | Body::Directory(_), _) => return None,
         }
         Some((directory, path.clone(), Intent::Vanish))
     }

@@ -95,6 +95,7 @@ fn write(arguments: &Arguments) -> Result<(), Stop> {
 /// What the configuration says of ZooKeeper. What it says of nodes is nothing to us, right or wrong.
 fn service(file: &Path, text: &[u8]) -> Result<Service, Stop> {
     let surroundings = Surroundings {
+        cache_dir: None,
         mountpoint: None,
         variable: &|name| std::env::var(name).ok(),
         uid: rustix::process::geteuid().as_raw(),

@@ -47,6 +47,7 @@ pub fn json(config: &Config) -> Value {
             "credentials": config.zookeeper.credentials,
         },
         "heartbeat_interval_ms": milliseconds(config.heartbeat_interval),
+        "cache_dir": config.cache_dir.as_ref().map(|dir| dir.display().to_string()),
         "nodes": config.nodes.iter().map(node).collect::<Vec<_>>(),
         "trees": [],
         "hooks": [],
@@ -88,6 +89,8 @@ fn node(node: &Node) -> Value {
         "gid": node.gid,
         "mode": format!("{:04o}", node.mode),
         "on_delete": node.on_delete.as_str(),
+        "on_disconnect": node.on_disconnect.as_str(),
+        "max_stale_ms": milliseconds(node.max_stale),
         "required": node.required,
     })
 }

@@ -23,11 +23,9 @@ pub(super) enum Harmless {
     Nothing,
     /// `false`, `no`, `off` or `0`.
     False,
-    /// This word.
-    Word(&'static str),
 }
 
-use Harmless::{False, Nothing, Word};
+use Harmless::{False, Nothing};
 use Support::{Later, Now, Refused};
 
 /// Every key; `*` stands for one name without a dot.
@@ -50,7 +48,7 @@ const KEYS: &[(&str, Support)] = &[
     ("mount.links", Later(False)),
     ("mount.dropin_dir", Later(Nothing)),
     ("heartbeat_interval", Now),
-    ("cache.dir", Later(Nothing)),
+    ("cache.dir", Now),
     ("cache.max_bytes", Later(Nothing)),
     ("log.level", Now),
     ("log.file", Now),
@@ -58,8 +56,8 @@ const KEYS: &[(&str, Support)] = &[
     ("defaults.group", Now),
     ("defaults.mode", Now),
     ("defaults.on_delete", Now),
-    ("defaults.on_disconnect", Later(Word("stale"))),
-    ("defaults.max_stale", Later(Nothing)),
+    ("defaults.on_disconnect", Now),
+    ("defaults.max_stale", Now),
     ("nodes.*.source", Now),
     ("nodes.*.dest", Now),
     ("nodes.*.owner", Now),
@@ -67,8 +65,8 @@ const KEYS: &[(&str, Support)] = &[
     ("nodes.*.mode", Now),
     ("nodes.*.on_delete", Now),
     ("nodes.*.required", Now),
-    ("nodes.*.on_disconnect", Later(Word("stale"))),
-    ("nodes.*.max_stale", Later(Nothing)),
+    ("nodes.*.on_disconnect", Now),
+    ("nodes.*.max_stale", Now),
     ("nodes.*.hooks", Later(Nothing)),
     ("trees.*.source", Later(Nothing)),
     ("trees.*.dest", Later(Nothing)),
@@ -158,7 +156,6 @@ impl Harmless {
             || match self {
                 Nothing => false,
                 False => values::boolean(value) == Ok(false),
-                Word(word) => value == word,
             }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Component, Path};
 use nix::unistd::{Group, User};
 
 use super::raw::{RawConfig, RawNode};
-use super::{Defaults, Node, Problem, Severity, Surroundings, values};
+use super::{Defaults, Node, OnDisconnect, Problem, Severity, Surroundings, values};
 use crate::path::{FilePath, OWN_NAMES, PathError};
 
 /// The nodes that can be shown together. Whatever is left out is pushed to `problems`.
@@ -112,9 +112,26 @@ impl Reading<'_> {
         let gid = self.value("group", defaults.gid, |text| accounts.group(text));
         let mode = self.value("mode", defaults.mode, values::mode);
         let on_delete = self.value("on_delete", defaults.on_delete, values::on_delete);
+        let on_disconnect = self.value(
+            "on_disconnect",
+            defaults.on_disconnect,
+            values::on_disconnect,
+        );
+        let max_stale = self.value("max_stale", defaults.max_stale, values::time);
         let required = self.value("required", false, values::boolean);
         if self.wrong {
             return None;
+        }
+        if on_disconnect == OnDisconnect::Stale
+            && let Some(setting) = self.raw.option("max_stale")
+        {
+            self.problems.push(Problem {
+                severity: Severity::Warning,
+                file: self.file.into(),
+                line: Some(setting.line),
+                key: Some(format!("nodes.{name}.max_stale")),
+                message: "has no effect without on_disconnect = error".into(),
+            });
         }
         Some(Node {
             name: name.clone(),
@@ -124,6 +141,8 @@ impl Reading<'_> {
             gid,
             mode,
             on_delete,
+            on_disconnect,
+            max_stale,
             required,
         })
     }

@@ -1,17 +1,19 @@
 //! What the settings mean that concern everything: a wrong one is the error of the whole file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::nodes::{self, Accounts};
 use super::raw::{Kind, RawConfig, wrong};
 use super::{
-    Config, Defaults, Error, Log, Mount, OnDelete, Problem, Provider, Secrets, Severity,
-    Surroundings, ZooKeeper, values,
+    Config, Defaults, Error, Log, Mount, OnDelete, OnDisconnect, Problem, Provider, Secrets,
+    Severity, Surroundings, ZooKeeper, values,
 };
 
 /// As in Baseplate.
 const DEFAULT_SECRETS: &str = "/var/local/secrets.json";
+/// Long enough for any maintenance, short enough to be noticed.
+const DEFAULT_MAX_STALE: Duration = Duration::from_secs(3600);
 /// The protocol has 31 bits for the session timeout.
 const MAX_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 
@@ -49,13 +51,12 @@ pub(super) fn config(
         )?,
         log: Log {
             level: raw.value("log.level", None, |text| values::level(text).map(Some))?,
-            file: raw.value("log.file", None, |text| {
-                Ok(Some(file.parent().unwrap_or(Path::new("")).join(text)))
-            })?,
+            file: raw.value("log.file", None, |text| Ok(Some(beside(file, text))))?,
         },
         mount: Mount {
             xattr: raw.value("mount.xattr", false, values::boolean)?,
         },
+        cache_dir: cache_dir(&raw, surroundings),
         defaults,
         nodes,
         problems,
@@ -77,7 +78,27 @@ pub(super) fn defaults(
         })?,
         mode: raw.value("defaults.mode", 0o400, values::mode)?,
         on_delete: raw.value("defaults.on_delete", OnDelete::Remove, values::on_delete)?,
+        on_disconnect: raw.value(
+            "defaults.on_disconnect",
+            OnDisconnect::Stale,
+            values::on_disconnect,
+        )?,
+        max_stale: raw.value("defaults.max_stale", DEFAULT_MAX_STALE, values::time)?,
     })
+}
+
+/// An empty value asks for none.
+fn cache_dir(raw: &RawConfig<'_>, surroundings: &Surroundings<'_>) -> Option<PathBuf> {
+    match raw.setting("cache.dir") {
+        Some(setting) if setting.value.is_empty() => None,
+        Some(setting) => Some(beside(raw.file, &setting.value)),
+        None => surroundings.cache_dir.map(Path::to_owned),
+    }
+}
+
+/// A relative path is taken from the directory of the configuration file.
+fn beside(file: &Path, path: &str) -> PathBuf {
+    file.parent().unwrap_or(Path::new("")).join(path)
 }
 
 fn zookeeper(raw: &RawConfig<'_>, problems: &mut Vec<Problem>) -> Result<ZooKeeper, Error> {

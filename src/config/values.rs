@@ -4,8 +4,8 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use super::OnDelete;
 use super::lines::is_space;
+use super::{OnDelete, OnDisconnect};
 use crate::path::ZnodePath;
 
 /// The port of a host that names none.
@@ -78,6 +78,17 @@ pub(super) fn on_delete(text: &str) -> Result<OnDelete, String> {
         "keep" => Ok(OnDelete::Keep),
         _ => Err(format!(
             "{text:?} is nothing to do on deletion; write remove or keep"
+        )),
+    }
+}
+
+/// What to do with a file of which nobody knows whether it is current.
+pub(super) fn on_disconnect(text: &str) -> Result<OnDisconnect, String> {
+    match text {
+        "stale" => Ok(OnDisconnect::Stale),
+        "error" => Ok(OnDisconnect::Error),
+        _ => Err(format!(
+            "{text:?} is nothing to do while ZooKeeper is away; write stale or error"
         )),
     }
 }

@@ -23,6 +23,7 @@ const FLOOR: u8 = 7;
 const KNOWN: u8 = 8;
 const UNKNOWN: u8 = 9;
 const WAITING: u8 = 10;
+const BROKEN: u8 = 11;
 
 /// Adds an entry to `bytes`; `content` says where that of a file lies.
 pub(super) fn encode(entry: &Entry, content: Option<FileContent>, bytes: &mut Vec<u8>) {
@@ -36,13 +37,21 @@ pub(super) fn encode(entry: &Entry, content: Option<FileContent>, bytes: &mut Ve
             let content = content.expect("the content of a file was placed");
             bytes.push(FILE);
             bytes.extend(ino.0.to_le_bytes());
-            bytes.extend(ownership.uid.to_le_bytes());
-            bytes.extend(ownership.gid.to_le_bytes());
-            bytes.extend(ownership.mode.to_le_bytes());
+            encode_ownership(*ownership, bytes);
             encode_time(*mtime, bytes);
             bytes.extend(content.extent.offset.to_le_bytes());
             bytes.extend(content.extent.n_bytes.to_le_bytes());
             bytes.extend(content.checksum.to_le_bytes());
+        }
+        Entry::Tree(Fact::Broken {
+            ino,
+            ownership,
+            mtime,
+        }) => {
+            bytes.push(BROKEN);
+            bytes.extend(ino.0.to_le_bytes());
+            encode_ownership(*ownership, bytes);
+            encode_time(*mtime, bytes);
         }
         Entry::Tree(Fact::Directory { ino, parent, mtime }) => {
             bytes.push(DIRECTORY);
@@ -112,11 +121,7 @@ pub(super) fn decode(
         FILE => {
             let fact = Fact::File {
                 ino: new_ino(bytes)?,
-                ownership: Ownership {
-                    uid: u32::from_le_bytes(take(bytes)?),
-                    gid: u32::from_le_bytes(take(bytes)?),
-                    mode: u16::from_le_bytes(take(bytes)?),
-                },
+                ownership: ownership(bytes)?,
                 mtime: time(bytes)?,
                 content: Arc::clone(content),
             };
@@ -129,6 +134,11 @@ pub(super) fn decode(
             };
             return Some((Entry::Tree(fact), Some(content)));
         }
+        BROKEN => Entry::Tree(Fact::Broken {
+            ino: new_ino(bytes)?,
+            ownership: ownership(bytes)?,
+            mtime: time(bytes)?,
+        }),
         DIRECTORY => Entry::Tree(Fact::Directory {
             ino: new_ino(bytes)?,
             parent: ino(bytes)?,
@@ -170,6 +180,20 @@ pub(super) fn decode(
         _ => return None,
     };
     Some((entry, None))
+}
+
+fn encode_ownership(ownership: Ownership, bytes: &mut Vec<u8>) {
+    bytes.extend(ownership.uid.to_le_bytes());
+    bytes.extend(ownership.gid.to_le_bytes());
+    bytes.extend(ownership.mode.to_le_bytes());
+}
+
+fn ownership(bytes: &mut &[u8]) -> Option<Ownership> {
+    Some(Ownership {
+        uid: u32::from_le_bytes(take(bytes)?),
+        gid: u32::from_le_bytes(take(bytes)?),
+        mode: u16::from_le_bytes(take(bytes)?),
+    })
 }
 
 fn encode_time(time: SystemTime, bytes: &mut Vec<u8>) {

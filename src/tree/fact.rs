@@ -21,6 +21,15 @@ pub enum Fact {
         /// Its bytes.
         content: Arc<[u8]>,
     },
+    /// There is a new file that cannot be read, that no name leads to yet.
+    Broken {
+        /// Its number.
+        ino: Ino,
+        /// Who owns it.
+        ownership: Ownership,
+        /// Its time of modification.
+        mtime: SystemTime,
+    },
     /// There is a new directory, that no name leads to yet.
     Directory {
         /// Its number.

@@ -35,13 +35,17 @@ pub(super) enum Body {
         content: Arc<[u8]>,
         ownership: Ownership,
     },
+    /// A file that cannot be read.
+    Broken {
+        ownership: Ownership,
+    },
     Directory(Directory),
 }
 
 impl Body {
     pub(super) fn kind(&self) -> Kind {
         match self {
-            Body::File { .. } => Kind::File,
+            Body::File { .. } | Body::Broken { .. } => Kind::File,
             Body::Directory(_) => Kind::Directory,
         }
     }
@@ -124,7 +128,7 @@ impl Inodes {
     pub(super) fn directory(&self, ino: Ino) -> Option<&Directory> {
         match &self.table.get(&ino)?.body {
             Body::Directory(directory) => Some(directory),
-            Body::File { .. } => None,
+            Body::File { .. } | Body::Broken { .. } => None,
         }
     }
 
@@ -149,6 +153,11 @@ impl Inodes {
                     content,
                 }
             }
+            Body::Broken { ownership } => Fact::Broken {
+                ino,
+                ownership: *ownership,
+                mtime,
+            },
             Body::Directory(directory) => Fact::Directory {
                 ino,
                 parent: directory.parent(),
@@ -185,7 +194,9 @@ impl Inodes {
         parent.mtime = parent.mtime.max(time);
         let cookie = match &mut parent.body {
             Body::Directory(entries) => entries.set(name, ino, kind),
-            Body::File { .. } => unreachable!("names stand in directories"),
+            Body::File { .. } | Body::Broken { .. } => {
+                unreachable!("names stand in directories")
+            }
         };
         self.note(|| Fact::Linked {
             directory,
@@ -263,6 +274,15 @@ impl Inodes {
                 self.next = self.next.max(ino.0 + 1);
                 self.table
                     .insert(ino, new(Body::File { content, ownership }, mtime));
+            }
+            Fact::Broken {
+                ino,
+                ownership,
+                mtime,
+            } => {
+                self.next = self.next.max(ino.0 + 1);
+                self.table
+                    .insert(ino, new(Body::Broken { ownership }, mtime));
             }
             Fact::Directory { ino, parent, mtime } => {
                 self.next = self.next.max(ino.0 + 1);

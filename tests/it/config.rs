@@ -4,11 +4,12 @@ use std::path::Path;
 
 use livedata::config::check;
 use livedata::config::dropin::{Dropin, parse_dropin};
-use livedata::config::{Config, Error, OnDelete, Provider, Surroundings};
+use livedata::config::{Config, Error, OnDelete, OnDisconnect, Provider, Surroundings};
 use proptest::prelude::*;
 
 /// The environment of all tests here: a user 1234 of the group 5678 mounts at /mnt/live.
 const SURROUNDINGS: Surroundings<'static> = Surroundings {
+    cache_dir: None,
     mountpoint: None,
     variable: &|name| match name {
         "HOSTS" => Some("zk01,zk02".into()),
@@ -21,6 +22,7 @@ const SURROUNDINGS: Surroundings<'static> = Surroundings {
 
 fn parse(text: impl AsRef<[u8]>) -> Result<Config, Error> {
     let surroundings = Surroundings {
+        cache_dir: None,
         mountpoint: Some(Path::new("/mnt/live")),
         ..SURROUNDINGS
     };
@@ -68,11 +70,15 @@ log.level = Debug
 log.file = live.log
 defaults.mode = 0444
 defaults.on_delete = keep
+defaults.on_disconnect = error
+defaults.max_stale = 2 minutes
+cache.dir = state
 nodes.a.source = /x/${DC}/a
 nodes.a.dest = /mnt/live/d/a.json
 nodes.a.owner = root
 nodes.a.mode = 640
 nodes.a.on_delete = remove
+nodes.a.on_disconnect = stale
 nodes.a.required = Yes
 [nodes.B]
 source = b # hi
@@ -104,6 +110,10 @@ group = 0
     assert_eq!(b.dest.to_string(), "b");
     assert_eq!((b.uid, b.gid, b.mode), (1234, 0, 0o444));
     assert_eq!((b.on_delete, b.required), (OnDelete::Keep, false));
+    assert_eq!(a.on_disconnect, OnDisconnect::Stale);
+    assert_eq!(b.on_disconnect, OnDisconnect::Error);
+    assert_eq!(b.max_stale.as_secs(), 120);
+    assert_eq!(config.cache_dir.as_deref(), Some(Path::new("state")));
 }
 
 #[test]
@@ -122,6 +132,11 @@ fn what_nobody_says() {
     let a = &config.nodes[0];
     assert_eq!((a.uid, a.gid, a.mode), (1234, 5678, 0o400));
     assert_eq!((a.on_delete, a.required), (OnDelete::Remove, false));
+    assert_eq!(
+        (a.on_disconnect, a.max_stale.as_secs()),
+        (OnDisconnect::Stale, 3600)
+    );
+    assert_eq!(config.cache_dir, None);
     assert!(parse("zookeeper.hosts = zk01").unwrap().nodes.is_empty());
 }
 
@@ -306,6 +321,19 @@ fn wrong_settings() {
             "defaults.owner = no-such-user",
             &[
                 "fatal: live.ini:3: defaults.owner: there is no user \"no-such-user\" here; write the name of one that exists, or a number",
+            ],
+        ),
+        (
+            "defaults.on_disconnect = sleep",
+            &[
+                "fatal: live.ini:3: defaults.on_disconnect: \"sleep\" is nothing to do while ZooKeeper is away; write stale or error",
+            ],
+        ),
+        (
+            "nodes.a.source = /a\nnodes.a.max_stale = 5 minutes",
+            &[
+                "node a a",
+                "warning: live.ini:4: nodes.a.max_stale: has no effect without on_disconnect = error",
             ],
         ),
         (
@@ -503,27 +531,24 @@ fn keys_of_later_versions() {
             ],
         ),
         (
-            "nodes.a.source = /a\nnodes.a.hooks = h\nnodes.a.on_disconnect = error\nnodes.a.max_stale = 1 hours",
+            "nodes.a.source = /a\nnodes.a.hooks = h",
             &[
                 "node a a",
                 "warning: live.ini:4: nodes.a.hooks: not supported by this version yet; ignored",
-                "warning: live.ini:5: nodes.a.on_disconnect: not supported by this version yet; ignored",
-                "warning: live.ini:6: nodes.a.max_stale: not supported by this version yet; ignored",
             ],
         ),
         (
-            "mount.xattr = true\nmount.dropin_dir = d\ncache.dir = /c\nzookeeper.ca_cert = /ca\nzookeeper.read_only = on",
+            "mount.xattr = true\nmount.dropin_dir = d\nzookeeper.ca_cert = /ca\nzookeeper.read_only = on",
             &[
                 "warning: live.ini:3: mount.xattr: not supported by this version yet; ignored",
                 "warning: live.ini:4: mount.dropin_dir: not supported by this version yet; ignored",
-                "warning: live.ini:5: cache.dir: not supported by this version yet; ignored",
-                "warning: live.ini:6: zookeeper.ca_cert: not supported by this version yet; ignored",
-                "warning: live.ini:7: zookeeper.read_only: not supported by this version yet; ignored",
+                "warning: live.ini:5: zookeeper.ca_cert: not supported by this version yet; ignored",
+                "warning: live.ini:6: zookeeper.read_only: not supported by this version yet; ignored",
             ],
         ),
         (
             // These ask for what is so anyway.
-            "mount.xattr = false\nmount.links = no\ncache.dir =\nzookeeper.read_only = off\ndefaults.on_disconnect = stale\n",
+            "mount.xattr = false\nmount.links = no\nzookeeper.read_only = off\n",
             &[],
         ),
     ]);
@@ -607,14 +632,17 @@ warning: live.ini:13: zookeeper.host: unknown key; did you mean zookeeper.hosts?
                 "credentials": ["secret/zk"],
             },
             "heartbeat_interval_ms": 300_000,
+            "cache_dir": null,
             "nodes": [
                 {
                     "name": "a", "source": "/a", "dest": "dir/a.json", "uid": 0, "gid": 424_242,
-                    "mode": "0440", "on_delete": "remove", "required": false,
+                    "mode": "0440", "on_delete": "remove",
+                    "on_disconnect": "stale", "max_stale_ms": 3_600_000, "required": false,
                 },
                 {
                     "name": "longer", "source": "/b", "dest": "longer", "uid": 424_242, "gid": 0,
-                    "mode": "0400", "on_delete": "keep", "required": true,
+                    "mode": "0400", "on_delete": "keep",
+                    "on_disconnect": "stale", "max_stale_ms": 3_600_000, "required": true,
                 },
             ],
             "trees": [],

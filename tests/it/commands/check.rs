@@ -50,7 +50,8 @@ fn check_prints_json_for_programs() {
     assert_eq!(json["zookeeper"]["hosts"], json!(["zk1:2181", "zk2:2182"]));
     let web = json!({
         "name": "web", "source": "/web/config", "dest": "web/config.json",
-        "uid": 12, "gid": 34, "mode": "0440", "on_delete": "remove", "required": false,
+        "uid": 12, "gid": 34, "mode": "0440", "on_delete": "remove",
+        "on_disconnect": "stale", "max_stale_ms": 3_600_000, "required": false,
     });
     assert_eq!(json["nodes"][0], web);
     assert_eq!(json["nodes"].as_array().unwrap().len(), 2);
