@@ -32,9 +32,10 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
 use crate::path::ZnodePath;
-use crate::source::{ConnectError, Session, Source, Stat, Value};
+use crate::source::{ConnectError, Session, Source, Value};
 use backoff::Backoff;
-use look::{Finding, Known, Occasion};
+pub use look::Known;
+use look::{Finding, Occasion};
 
 /// Looks under way at once: enough to fill the pipe, and a bound on what a reply may queue
 /// (zookeeper-client queues without one).
@@ -67,7 +68,7 @@ pub struct Mirror<S, F> {
     ids: HashMap<ZnodePath, Id>,
     next_id: u64,
     /// What was told before this mirror was, by znodes that are not watched yet.
-    told: HashMap<ZnodePath, Stat>,
+    told: HashMap<ZnodePath, Known>,
 }
 
 /// What the mirror has learnt.
@@ -206,9 +207,9 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
         }
     }
 
-    /// Goes on where another mirror left off: of these znodes the content with this [`Stat`] was
-    /// told, and only what is later is told again.
-    pub fn going_on_from(mut self, told: HashMap<ZnodePath, Stat>) -> Self {
+    /// Goes on where another mirror left off: this was told of these znodes, and only what is later
+    /// is told again.
+    pub fn going_on_from(mut self, told: HashMap<ZnodePath, Known>) -> Self {
         self.told = told;
         self
     }
@@ -324,10 +325,7 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
                     let id = Id(self.next_id);
                     self.next_id += 1;
                     self.ids.insert(path.clone(), id);
-                    let known = self
-                        .told
-                        .remove(&path)
-                        .map_or(Known::Nothing, Known::Content);
+                    let known = self.told.remove(&path).unwrap_or(Known::Nothing);
                     self.nodes.insert(id, Node::new(path, known));
                     new.push(id);
                 }
@@ -370,7 +368,7 @@ impl Node {
             known,
             unreadable: None,
             state: State::Queued(match known {
-                Known::Nothing => Occasion::Unknown,
+                Known::Nothing | Known::Lost(_) => Occasion::Unknown,
                 Known::Content(_) | Known::Absent(_) => Occasion::Reconnected,
             }),
             watch: None,
@@ -466,7 +464,9 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
             // Nothing of the session before counts: its watches are gone, and so are its events.
             node.state = State::Queued(match (node.known, &node.unreadable) {
                 // A Stat does not say whether the content may be read.
-                (Known::Nothing, _) | (_, Some(Reason::Denied)) => Occasion::Unknown,
+                (Known::Nothing | Known::Lost(_), _) | (_, Some(Reason::Denied)) => {
+                    Occasion::Unknown
+                }
                 (Known::Content(_) | Known::Absent(_), _) => Occasion::Reconnected,
             });
             node.watch = None;

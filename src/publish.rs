@@ -21,6 +21,7 @@ use std::time::{Duration, SystemTime};
 
 use fuser::Notifier;
 
+use crate::cache::Cache;
 use crate::fuse::Pollers;
 use crate::path::{FilePath, ZnodePath};
 use crate::source::Stat;
@@ -44,8 +45,25 @@ pub struct Publishing {
     thread: JoinHandle<()>,
 }
 
-/// What a change makes known of a znode once it is published.
-pub type Known = (ZnodePath, Option<Stat>);
+/// What holds of a znode once a change is published, for a successor and for the cache to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// The znode.
+    pub path: ZnodePath,
+    /// What holds.
+    pub what: What,
+}
+
+/// What is known of a znode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// The file shows the content that came with this [`Stat`].
+    Content(Stat),
+    /// It does not exist; and the mzxid of the last content before, if there was any.
+    Absent(Option<i64>),
+    /// What was known of it is current still.
+    Current,
+}
 
 /// Takes the memory of the record, to pass it on.
 pub type PassOn = Box<dyn Fn(BorrowedFd<'_>) -> io::Result<()> + Send>;
@@ -60,6 +78,7 @@ struct Worker {
     publisher: Option<Remote>,
     pass_on: PassOn,
     awaits_publisher: bool,
+    cache: Option<Arc<Cache>>,
 }
 
 impl Publishing {
@@ -83,6 +102,7 @@ impl Publishing {
             publisher: None,
             pass_on,
             awaits_publisher,
+            cache: None,
         };
         let thread = std::thread::Builder::new()
             .name("publish".into())
@@ -99,6 +119,11 @@ impl Publishing {
     /// Goes through this publisher from now on; or notifies the kernel, without one.
     pub fn use_publisher(&self, publisher: Option<Socket>) {
         self.queue.order(Task::Use(publisher.map(Remote::new)));
+    }
+
+    /// Notes in this cache what is published from now on.
+    pub fn use_cache(&self, cache: Option<Arc<Cache>>) {
+        self.queue.order(Task::Keep(cache));
     }
 
     /// Publishes what waits, and then nothing until [`Publishing::thaw`]: the record is complete.
@@ -137,6 +162,7 @@ impl Worker {
             for task in tasks {
                 match task {
                     Task::Use(publisher) => self.publisher = publisher,
+                    Task::Keep(cache) => self.cache = cache,
                     Task::Freeze => self.tree.freeze(),
                     Task::Thaw => self.tree.thaw(),
                 }
@@ -170,6 +196,7 @@ impl Worker {
             known: makes_known,
         } in batch
         {
+            let file = change.path().clone();
             if let Change::Confirm { path } = &change {
                 if let Some(effect) = self.tree.confirm(path, now) {
                     by_notice::tell(&self.notifier, &effect);
@@ -187,11 +214,35 @@ impl Worker {
                     steps.push((step, now));
                 }
             }
-            known.extend(makes_known);
+            known.extend(makes_known.map(|known| (known, file)));
         }
         self.carry_out(&steps);
-        for (path, stat) in known {
-            self.tree.know(&path, stat);
+        for (known, file) in known {
+            self.note(&known, &file);
+        }
+    }
+
+    /// What was published is for a successor to know, and for the cache.
+    fn note(&mut self, known: &Known, file: &FilePath) {
+        let path = &known.path;
+        match known.what {
+            What::Content(stat) => self.tree.know(path, Some(stat)),
+            What::Absent(_) => self.tree.know(path, None),
+            What::Current => {}
+        }
+        let Some(cache) = &self.cache else {
+            return;
+        };
+        if let What::Absent(before) = known.what {
+            return cache.absent(path, before.unwrap_or(0));
+        }
+        let Some(attr) = self.reader.find(file).and_then(|ino| self.reader.attr(ino)) else {
+            return;
+        };
+        match (known.what, self.reader.read(attr.ino)) {
+            (What::Content(stat), Some(content)) => cache.content(path, stat, content, attr.mtime),
+            (What::Current, _) => cache.confirmed([path], attr.mtime),
+            (What::Content(_), None) | (What::Absent(_), _) => {}
         }
     }
 

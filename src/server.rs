@@ -8,9 +8,10 @@
 //! to tidy up.
 
 mod files;
+mod keeping;
 mod kernel;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,20 +29,23 @@ use rustix::fs::MemfdFlags;
 use thiserror::Error;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::cache::Cache;
 use crate::config::{self, Config};
 use crate::fuse::{LiveData, Publishers, Requests};
 use crate::keeper;
 use crate::logging::{self, Logging};
-use crate::mirror::{Command, Mirror, Reason, Update};
+use crate::mirror::{Command, Known, Mirror, Reason, Update};
+use crate::path::ZnodePath;
 use crate::processes::{Start, ToKeeper, ToServer};
-use crate::publish::{Known, Publishing};
+use crate::publish::Publishing;
 use crate::record::{Record, RecordError};
 use crate::service;
 use crate::source::zookeeper::ZooKeeper;
 use crate::store::{self, Reader};
 use crate::tree::{Change, Ownership};
 use crate::wire::Socket;
-use files::{Files, Progress};
+use files::{Files, Noted, Progress};
+use keeping::Left;
 use kernel::{Connection, Line};
 
 /// How often progress is told while the mount is not ready.
@@ -49,6 +53,9 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How often the kernel is asked what it still holds of the time of another server.
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long ZooKeeper is waited for where everything is known from before.
+const FIRST_ANSWER: Duration = Duration::from_millis(500);
 
 /// How many missing nodes are named one by one.
 const MAX_NAMED: usize = 20;
@@ -79,8 +86,8 @@ enum Error {
 }
 
 enum Event {
-    /// The first load is complete.
-    Complete,
+    /// The first load is complete, or something began to age.
+    Heard,
     /// The connection to the kernel ended.
     Unmounted(io::Result<()>),
     /// The mirror ended.
@@ -151,6 +158,7 @@ struct Server {
     requests: Requests,
     reader: Reader,
     line: Line,
+    cache: Option<Arc<Cache>>,
     loading: Arc<AtomicBool>,
     mirror: Option<Running>,
 }
@@ -168,13 +176,41 @@ struct Desk {
 }
 
 impl Desk {
-    fn carry_out(&self, changes: Vec<Change>, now: SystemTime, known: Option<Known>) {
-        let last = changes.len().saturating_sub(1);
-        for (at, change) in changes.into_iter().enumerate() {
-            // Known is what all files of the znode show.
-            let known = known.clone().filter(|_| at == last);
+    fn carry_out(&self, changes: Vec<Change>) {
+        let now = SystemTime::now();
+        for change in changes {
+            self.publishing.publish(change, now, None);
+        }
+    }
+
+    fn carry_out_noted(&self, changes: impl IntoIterator<Item = Noted>, now: SystemTime) {
+        for (change, known) in changes {
             self.publishing.publish(change, now, known);
         }
+    }
+
+    /// Breaks what is too old by now, and says when there will be more.
+    fn break_old(&mut self) -> Option<Instant> {
+        let (changes, next) = self.files.break_old(Instant::now());
+        self.carry_out(changes);
+        next
+    }
+
+    /// Keeps in the cache what is configured, and no more.
+    fn keep_configured(&self, cache: &Cache) {
+        let configured: HashSet<_> = self.files.sources().into_iter().collect();
+        cache.retain(move |path| configured.contains(path));
+    }
+
+    /// Has everything noted in the cache that is known of these znodes.
+    fn keep_known(&self, cache: &Cache, of: impl Fn(&ZnodePath) -> bool) {
+        let told = self.files.told().into_iter().filter(|(path, _)| of(path));
+        for (path, known) in told {
+            if let Known::Absent(before) = known {
+                cache.absent(&path, before.unwrap_or(0));
+            }
+        }
+        self.carry_out_noted(self.files.contents(of), SystemTime::now());
     }
 
     fn update(&mut self, update: Update) {
@@ -183,16 +219,8 @@ impl Desk {
             Update::Confirmed { age, .. } => SystemTime::now() - *age,
             _ => SystemTime::now(),
         };
-        let known = match &update {
-            Update::Content { path, value } => Some((path.clone(), Some(value.stat))),
-            Update::Absent { path } => Some((path.clone(), None)),
-            Update::Unreadable { .. }
-            | Update::Confirmed { .. }
-            | Update::Connected { .. }
-            | Update::Disconnected { .. } => None,
-        };
         let changes = self.files.update(update);
-        self.carry_out(changes, now, known);
+        self.carry_out_noted(changes, now);
     }
 }
 
@@ -212,13 +240,18 @@ impl Server {
             true => None,
             false => Some(configuration(&start, None, logging)?),
         };
+        let (mut cache, left) = match &early {
+            Some((config, _)) => keeping::open(config, &start.mountpoint),
+            None => (None, Left::nothing()),
+        };
         let (tree, reader, known) = if start.takes_over {
             let record = record.ok_or_else(no("no record came"))?;
             store::restored(mounter(), record)?
         } else {
             let record = Record::create().map_err(system("no memory for the record"))?;
-            let (tree, reader) = store::recorded(mounter(), record, SystemTime::now())
-                .map_err(system("no memory for the record"))?;
+            let (tree, reader) =
+                store::recorded(mounter(), record, SystemTime::now().max(left.latest))
+                    .map_err(system("no memory for the record"))?;
             tree.hand_over(|memory| keeper.send(&ToKeeper::Record, &[memory]))
                 .map_err(system("the keeper does not listen"))?;
             (tree, reader, HashMap::new())
@@ -284,12 +317,20 @@ impl Server {
         )
         .map_err(system("cannot start a thread"))?;
         let mut files = Files::new();
-        let now = SystemTime::now();
-        let leftovers = files.recall(&config.nodes, known, &reader);
-        let changes = files.plan(config.nodes.clone());
+        let mut changes = files.recall(&config.nodes, &known, &reader);
+        changes.extend(files.plan(config.nodes.clone()));
+        changes.extend(files.recall_cached(left.entries, SystemTime::now()));
+        if start.takes_over {
+            cache = keeping::take_over(&config, &start.mountpoint);
+        }
         let desk = Desk { files, publishing };
-        desk.carry_out(leftovers, now, None);
-        desk.carry_out(changes, now, None);
+        desk.publishing.use_cache(cache.clone());
+        desk.carry_out(changes);
+        if let Some(cache) = &cache {
+            desk.keep_configured(cache);
+            // A first server has it from the cache.
+            desk.keep_known(cache, |_| start.takes_over);
+        }
         let mut server = Self {
             loading: Arc::new(AtomicBool::new(!start.takes_over)),
             start,
@@ -303,6 +344,7 @@ impl Server {
             requests,
             reader,
             line,
+            cache,
             mirror: None,
         };
         server.keep_configuration(&text);
@@ -317,12 +359,18 @@ impl Server {
         self.settle_down()?;
         let mut next_probe = Instant::now() + PROBE_INTERVAL;
         loop {
-            let left = next_probe.saturating_duration_since(Instant::now());
-            match self.events.recv_timeout(left) {
-                Err(RecvTimeoutError::Timeout) => {
-                    self.probe();
-                    next_probe = Instant::now() + PROBE_INTERVAL;
-                }
+            if Instant::now() >= next_probe {
+                self.probe();
+                self.keep_lost();
+                next_probe = Instant::now() + PROBE_INTERVAL;
+            }
+            let next_break = self.desk.lock().break_old();
+            let next = next_break.map_or(next_probe, |time| time.min(next_probe));
+            match self
+                .events
+                .recv_timeout(next.saturating_duration_since(Instant::now()))
+            {
+                Err(RecvTimeoutError::Timeout) => {}
                 Ok(event) => self.handle(event)?,
                 Err(RecvTimeoutError::Disconnected) => return Err(Error::Mirror),
             }
@@ -331,13 +379,20 @@ impl Server {
 
     fn wait_until_ready(&mut self) -> Result<(), Error> {
         let deadline = Instant::now() + Duration::from_millis(self.start.wait_ms);
+        // What is known from before is not held back for a service that does not answer.
+        let first_answer = Instant::now() + FIRST_ANSWER;
         let mut next_report = Instant::now();
         loop {
-            if self.desk.lock().files.is_complete() {
+            let now = Instant::now();
+            let (progress, enough) = {
+                let desk = self.desk.lock();
+                let covered = now >= first_answer && desk.files.is_covered();
+                let enough = covered || desk.files.is_complete() || desk.files.is_all_there_is();
+                (desk.files.progress(), enough)
+            };
+            if enough {
                 return Ok(());
             }
-            let now = Instant::now();
-            let progress = self.desk.lock().files.progress();
             if now >= deadline {
                 if progress.n_required_missing > 0 {
                     let missing = self.desk.lock().files.missing(true);
@@ -375,9 +430,19 @@ impl Server {
             for node in first(&missing) {
                 log::warn!("no file yet: {node}");
             }
+            let n_unheard = self.desk.lock().files.progress().n_unheard();
+            if n_unheard > 0 {
+                log::warn!(
+                    "no answer from ZooKeeper yet for {n_unheard} nodes; what is known of them \
+                     from before is served"
+                );
+            }
         }
         self.loading.store(false, Ordering::Relaxed);
         if !self.start.takes_over {
+            self.desk.lock().publishing.flush();
+            // What was too old before the start is never shown.
+            self.desk.lock().break_old();
             self.desk.lock().publishing.flush();
             leave_stderr(&self.start, &self.config, &self.logging);
         }
@@ -410,7 +475,7 @@ impl Server {
 
     fn handle(&mut self, event: Event) -> Result<(), Error> {
         match event {
-            Event::Complete => Ok(()),
+            Event::Heard => Ok(()),
             Event::Unmounted(Ok(())) => Err(Error::Serving("the kernel ended it".into())),
             Event::Unmounted(Err(err)) => Err(Error::Serving(err.to_string())),
             // While it is stopped, its end is no news.
@@ -467,9 +532,22 @@ impl Server {
         }
     }
 
+    /// What the disk has lost is told to the cache again.
+    fn keep_lost(&self) {
+        let Some(cache) = &self.cache else {
+            return;
+        };
+        let lost: HashSet<_> = cache.lost().into_iter().collect();
+        if !lost.is_empty() {
+            self.desk
+                .lock()
+                .keep_known(cache, |path| lost.contains(path));
+        }
+    }
+
     /// Reads the configuration again. One that is wrong changes nothing.
     fn reload(&mut self) {
-        let (new, text) = match load(&self.start) {
+        let (mut new, text) = match load(&self.start) {
             Ok(new) => new,
             Err(err) => {
                 let err = anyhow::Error::new(err);
@@ -486,7 +564,7 @@ impl Server {
         let sources = {
             let mut desk = self.desk.lock();
             let changes = desk.files.plan(new.nodes.clone());
-            desk.carry_out(changes, SystemTime::now(), None);
+            desk.carry_out(changes);
             desk.files.sources()
         };
         let mut told = vec![
@@ -504,7 +582,21 @@ impl Server {
             }
         }
         log::info!("reloaded: {} nodes", new.nodes.len());
+        if new.cache_dir != self.config.cache_dir {
+            log::warn!("cache.dir changed; that takes effect with the next mount");
+            new.cache_dir.clone_from(&self.config.cache_dir);
+        }
+        let elsewhere = service::identity(&new) != service::identity(&self.config);
+        if elsewhere {
+            self.cache = keeping::take_over(&new, &self.start.mountpoint);
+        }
         self.config = new;
+        if let Some(cache) = &self.cache {
+            let desk = self.desk.lock();
+            desk.publishing.use_cache(Some(Arc::clone(cache)));
+            desk.keep_configured(cache);
+            desk.keep_known(cache, |_| elsewhere);
+        }
         self.keep_configuration(&text);
         self.logging.set_level(self.level());
         self.logging.reopen(self.config.log.file.as_deref());
@@ -526,6 +618,7 @@ impl Server {
         let Progress {
             n_answered,
             n_files,
+            n_stale,
             n_nodes,
             ..
         } = self.desk.lock().files.progress();
@@ -533,6 +626,8 @@ impl Server {
             "nodes": n_nodes,
             "answered": n_answered,
             "files": n_files,
+            "stale": n_stale,
+            "cache": keeping::status(self.cache.as_deref()),
             "zookeeper": self.desk.lock().files.disconnected().unwrap_or("connected"),
             "inodes": self.reader.n_inodes(),
             "inherited_inodes": self.reader.inherited().len(),
@@ -574,13 +669,18 @@ impl Server {
             .spawn(move || {
                 let ended = Ended(tell.clone());
                 let mirror = Mirror::new(source, interval, |update| {
+                    let ages = matches!(
+                        update,
+                        Update::Unreadable { .. } | Update::Disconnected { .. }
+                    );
                     let complete = {
                         let mut desk = desk.lock();
                         desk.update(update);
-                        loading.load(Ordering::Relaxed) && desk.files.is_complete()
+                        loading.load(Ordering::Relaxed)
+                            && (desk.files.is_complete() || desk.files.is_all_there_is())
                     };
-                    if complete {
-                        let _ = tell.send(Event::Complete);
+                    if complete || ages {
+                        let _ = tell.send(Event::Heard);
                     }
                 });
                 runtime.block_on(mirror.going_on_from(told).run(received));

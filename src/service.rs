@@ -3,6 +3,13 @@
 use crate::config::{self, Config};
 use crate::source::zookeeper::ZooKeeper;
 
+/// Names the service and the part of it, so that what was learnt of another is not taken for it. The
+/// hosts do not count: an ensemble grows and moves.
+pub fn identity(config: &Config) -> String {
+    let chroot = config.zookeeper.chroot.as_ref();
+    chroot.map_or("/", |chroot| chroot.as_str()).to_owned()
+}
+
 /// A source that reads the configured secrets anew at each attempt to connect, and none where no
 /// credentials are configured.
 pub fn zookeeper(config: &Config) -> ZooKeeper {

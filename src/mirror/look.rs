@@ -16,14 +16,16 @@ use crate::source::{Error, Session, Stat, Value};
 
 /// What was last told of a znode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Known {
+pub enum Known {
     /// Nothing yet.
     Nothing,
     /// Content with this [`Stat`].
     Content(Stat),
-    /// That it does not exist; and the last content before, if any was told: a server that lags
-    /// must not bring it back.
-    Absent(Option<Stat>),
+    /// Content with this [`Stat`], which is not at hand any more: it is told again.
+    Lost(Stat),
+    /// That it does not exist; and the mzxid of the last content before, if any was told: a server
+    /// that lags must not bring it back.
+    Absent(Option<i64>),
 }
 
 /// How content stands to what is known.
@@ -65,10 +67,10 @@ pub(super) enum Finding<W> {
 
 impl Known {
     /// What is known once the znode is known not to exist.
-    pub(super) fn without_content(self) -> Self {
+    pub fn without_content(self) -> Self {
         match self {
             Self::Nothing => Self::Absent(None),
-            Self::Content(stat) => Self::Absent(Some(stat)),
+            Self::Content(stat) | Self::Lost(stat) => Self::Absent(Some(stat.mzxid)),
             Self::Absent(before) => Self::Absent(before),
         }
     }
@@ -76,10 +78,11 @@ impl Known {
     fn age_of(&self, stat: &Stat) -> Age {
         match self {
             Self::Nothing | Self::Absent(None) => Age::Later,
-            Self::Content(known) if stat.order() > known.order() => Age::Later,
+            Self::Content(known) | Self::Lost(known) if stat.order() > known.order() => Age::Later,
             Self::Content(known) if same_writing(stat, known) => Age::Same,
-            Self::Absent(Some(before)) if stat.czxid > before.mzxid => Age::Later,
-            Self::Content(_) | Self::Absent(Some(_)) => Age::Earlier,
+            Self::Lost(known) if same_writing(stat, known) => Age::Later,
+            Self::Absent(Some(before)) if stat.czxid > *before => Age::Later,
+            Self::Content(_) | Self::Lost(_) | Self::Absent(Some(_)) => Age::Earlier,
         }
     }
 }
@@ -139,7 +142,9 @@ async fn try_look<S: Session>(
             judge(session, path, known, value, watch).await
         }
         (None, Known::Nothing | Known::Absent(_)) => Ok(Finding::Absent { watch }),
-        (None, Known::Content(stat)) => absence(session, path, stat, watch).await,
+        (None, Known::Content(stat) | Known::Lost(stat)) => {
+            absence(session, path, known, stat.mzxid, watch).await
+        }
     }
 }
 
@@ -176,11 +181,12 @@ async fn judge<S: Session>(
     Ok(Finding::New { value, watch })
 }
 
-/// Decides on a znode that was there and is not.
+/// Decides on a znode whose content of `mzxid` was there, and is not.
 async fn absence<S: Session>(
     session: &S,
     path: &ZnodePath,
-    known: Stat,
+    known: Known,
+    mzxid: i64,
     watch: S::Watch,
 ) -> Result<Finding<S::Watch>, Error> {
     if session.is_read_only() {
@@ -190,18 +196,17 @@ async fn absence<S: Session>(
     session.sync(path).await?;
     if session.check(path).await?.is_some() {
         let value = session.read(path).await?;
-        return judge(session, path, Known::Content(known), value, watch).await;
+        return judge(session, path, known, value, watch).await;
     }
     let mut ancestor = path.parent();
     while let Some(path) = ancestor {
         match session.check(&path).await? {
-            Some(stat) if stat.pzxid > known.mzxid => return Ok(Finding::Absent { watch }),
+            Some(stat) if stat.pzxid > mzxid => return Ok(Finding::Absent { watch }),
             Some(_) => {
                 // Without what moves: the reason is told again when it changes.
                 let reason = format!(
                     "the server does not have it, but its history of {path} ends before the \
-                     version served (mzxid {:#x})",
-                    known.mzxid,
+                     version served (mzxid {mzxid:#x})"
                 );
                 return Ok(Finding::Unproven { watch, reason });
             }

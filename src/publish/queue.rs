@@ -1,10 +1,12 @@
 //! What waits to be published: in order, but of each file only the newest change.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::cache::Cache;
 use crate::path::FilePath;
 use crate::publish::Known;
 use crate::publish::by_rename::Remote;
@@ -14,6 +16,8 @@ use crate::tree::{Change, Kind};
 pub(super) enum Task {
     /// Go through this publisher, or none.
     Use(Option<Remote>),
+    /// Note in this cache what is published, or in none.
+    Keep(Option<Arc<Cache>>),
     /// Publish what waits and no more.
     Freeze,
     /// Publish again.
@@ -66,8 +70,14 @@ impl Queue {
         let comes_last = kind == Kind::Directory || items.contains_key(&(path.clone(), other));
         let key = (path, kind);
         match items.get_mut(&key) {
-            // What is to be published will be as current as the confirmation says.
-            Some(_) if matches!(change, Change::Confirm { .. }) => return,
+            Some(item) if matches!(change, Change::Confirm { .. }) => {
+                // What is to be published will be as current as the confirmation says.
+                if let Change::Recall { mtime, .. } = &mut item.change {
+                    *mtime = now.max(*mtime);
+                    item.known = known;
+                }
+                return;
+            }
             Some(item) => {
                 *item = Item { change, now, known };
                 if comes_last {
@@ -109,7 +119,7 @@ impl Queue {
                 }
                 Task::Freeze => waiting.frozen = true,
                 Task::Thaw => waiting.frozen = false,
-                Task::Use(_) => {}
+                Task::Use(_) | Task::Keep(_) => {}
             }
             tasks.push(task);
         }
@@ -137,7 +147,7 @@ impl Queue {
             if let Some(at) = given {
                 return match waiting.tasks.remove(at) {
                     Some(Task::Use(publisher)) => publisher,
-                    Some(Task::Freeze | Task::Thaw) | None => None,
+                    Some(Task::Keep(_) | Task::Freeze | Task::Thaw) | None => None,
                 };
             }
             if waiting.closed || self.more.wait_until(&mut waiting, deadline).timed_out() {

@@ -1,11 +1,18 @@
 //! Which files show which znodes: configuration and updates of the mirror -> changes of the tree.
+//!
+//! A znode whose content is known is current, or *stale* since some time: ZooKeeper is away, the
+//! znode cannot be read now, or what is known comes from before this process and was not confirmed
+//! yet. A file of a znode that is stale for too long is broken, where the configuration wants that.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::config::{Node, OnDelete};
-use crate::mirror::{Reason, Update};
+use crate::cache;
+use crate::config::{Node, OnDelete, OnDisconnect};
+use crate::mirror::{Known, Reason, Update};
 use crate::path::{FilePath, ZnodePath};
+use crate::publish::{self, What};
 use crate::source::Stat;
 use crate::store::Reader;
 use crate::tree::{Change, Kind, Ownership};
@@ -15,27 +22,43 @@ pub(super) struct Files {
     nodes: Vec<Node>,
     znodes: HashMap<ZnodePath, Znode>,
     /// How many znodes are in [`State::Unknown`].
-    n_unknown: usize,
+    n_unheard: usize,
+    /// The files that are broken.
+    broken: HashSet<FilePath>,
+    /// Whether any node may break.
+    may_break: bool,
     /// Why there is no session, if there is none.
     disconnected: Option<String>,
 }
 
+/// A change, and what holds of a znode once it is published.
+pub(super) type Noted = (Change, Option<publish::Known>);
+
 /// What is known of a znode.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Znode {
     /// Where in the nodes those stand that show it.
     nodes: Vec<usize>,
     /// The content last told; the same memory that the tree serves.
     content: Option<Arc<[u8]>>,
-    /// The [`Stat`] of that content.
-    stat: Option<Stat>,
+    /// What the mirror would go on from.
+    known: Known,
     state: State,
+    stale: Option<Stale>,
+}
+
+/// Since when nobody knows whether a content is current.
+#[derive(Debug, Clone, Copy)]
+struct Stale {
+    since: Instant,
+    /// How old it was then.
+    age: Duration,
 }
 
 /// How a node stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 enum State {
-    /// Nothing was heard of it.
+    /// Nothing was heard of it by this process.
     #[default]
     Unknown,
     /// Its content is known and watched.
@@ -51,12 +74,49 @@ enum State {
 pub(super) struct Progress {
     /// Nodes whose znode was heard of.
     pub n_answered: usize,
+    /// Nodes of whose znode nothing was heard, nor is known from before.
+    pub n_unknown: usize,
     /// Nodes that have a file.
     pub n_files: usize,
+    /// Nodes whose file may be old.
+    pub n_stale: usize,
     /// All nodes.
     pub n_nodes: usize,
     /// Required nodes without a file.
     pub n_required_missing: usize,
+}
+
+impl Progress {
+    /// Nodes whose znode was not heard of.
+    pub(super) fn n_unheard(&self) -> usize {
+        self.n_nodes - self.n_answered
+    }
+}
+
+impl Default for Znode {
+    fn default() -> Self {
+        Self {
+            nodes: Vec::new(),
+            content: None,
+            known: Known::Nothing,
+            state: State::Unknown,
+            stale: None,
+        }
+    }
+}
+
+impl Stale {
+    fn now() -> Self {
+        Self {
+            since: Instant::now(),
+            age: Duration::ZERO,
+        }
+    }
+
+    /// When it is this old.
+    fn at_age(&self, age: Duration) -> Instant {
+        self.since + age.saturating_sub(self.age)
+    }
 }
 
 impl Files {
@@ -65,7 +125,9 @@ impl Files {
         Self {
             nodes: Vec::new(),
             znodes: HashMap::new(),
-            n_unknown: 0,
+            n_unheard: 0,
+            broken: HashSet::new(),
+            may_break: false,
             disconnected: None,
         }
     }
@@ -92,28 +154,38 @@ impl Files {
             .cloned();
         changes.extend(gone.map(|path| Change::RemoveDirectory { path }));
         changes.extend(after.into_iter().map(|path| Change::MakeDirectory { path }));
+        let now = Instant::now();
         let mut znodes: HashMap<ZnodePath, Znode> = HashMap::new();
+        self.broken.clear();
         for (at, node) in nodes.iter().enumerate() {
-            let known = znodes.entry(node.source.clone()).or_insert_with(|| {
-                let known = self.znodes.remove(&node.source).unwrap_or_default();
+            let znode = znodes.entry(node.source.clone()).or_insert_with(|| {
+                let znode = self.znodes.remove(&node.source).unwrap_or_default();
                 Znode {
                     nodes: Vec::new(),
-                    ..known
+                    ..znode
                 }
             });
-            known.nodes.push(at);
-            if known.state == State::Absent && node.on_delete == OnDelete::Remove {
+            znode.nodes.push(at);
+            if znode.state == State::Absent && node.on_delete == OnDelete::Remove {
                 changes.push(Change::Remove {
                     path: node.dest.clone(),
                 });
-            } else if let Some(content) = &known.content {
+            } else if breaks_at(node, znode).is_some_and(|time| time <= now) {
+                self.broken.insert(node.dest.clone());
+                changes.push(Change::Break {
+                    path: node.dest.clone(),
+                });
+            } else if let Some(content) = &znode.content {
                 changes.push(put(node, content));
             }
         }
-        self.n_unknown = znodes
+        self.n_unheard = znodes
             .values()
             .filter(|znode| znode.state == State::Unknown)
             .count();
+        self.may_break = nodes
+            .iter()
+            .any(|node| node.on_disconnect == OnDisconnect::Error);
         self.nodes = nodes;
         self.znodes = znodes;
         changes
@@ -124,7 +196,7 @@ impl Files {
     pub(super) fn recall(
         &mut self,
         nodes: &[Node],
-        mut known: HashMap<ZnodePath, Stat>,
+        known: &HashMap<ZnodePath, Stat>,
         tree: &Reader,
     ) -> Vec<Change> {
         for node in nodes {
@@ -133,18 +205,17 @@ impl Files {
             };
             let content = tree.find(&node.dest).and_then(|ino| tree.read(ino));
             let znode = self.znodes.entry(node.source.clone()).or_default();
-            let others = znode
-                .content
-                .as_ref()
-                .is_none_or(|other| Some(other) == content.as_ref());
-            if content.is_none() || !others {
-                // Not shown everywhere, or not alike: it is read again.
-                known.remove(&node.source);
-                self.znodes.remove(&node.source);
-                continue;
-            }
-            znode.content = content;
-            znode.stat = Some(stat);
+            let alike = match znode.known {
+                Known::Nothing => content.is_some(),
+                Known::Content(_) => content == znode.content,
+                Known::Lost(_) | Known::Absent(_) => false,
+            };
+            znode.stale = Some(Stale::now());
+            // What is not shown everywhere, or not alike, or broken, is read again.
+            (znode.known, znode.content) = match alike {
+                true => (Known::Content(stat), content),
+                false => (Known::Lost(stat), None),
+            };
         }
         let dests: HashSet<&FilePath> = nodes.iter().map(|node| &node.dest).collect();
         let wanted = directories(nodes);
@@ -162,10 +233,64 @@ impl Files {
             .collect()
     }
 
-    /// The znodes whose content is known, and its [`Stat`].
-    pub(super) fn told(&self) -> HashMap<ZnodePath, Stat> {
-        let told = |(path, znode): (&ZnodePath, &Znode)| Some((path.clone(), znode.stat?));
-        self.znodes.iter().filter_map(told).collect()
+    /// Goes on with what an earlier mount knew of the planned nodes, as the cache has it. Gives the
+    /// changes that show it.
+    pub(super) fn recall_cached(
+        &mut self,
+        entries: Vec<cache::Entry>,
+        now: SystemTime,
+    ) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for cache::Entry { path, known } in entries {
+            let Some(znode) = self.znodes.get_mut(&path) else {
+                continue;
+            };
+            match known {
+                cache::Known::Content {
+                    stat,
+                    content,
+                    confirmed,
+                } => {
+                    let nodes = znode.nodes.iter().map(|at| &self.nodes[*at]);
+                    changes.extend(nodes.map(|node| Change::Recall {
+                        path: node.dest.clone(),
+                        ownership: ownership(node),
+                        content: Arc::clone(&content),
+                        mtime: confirmed,
+                    }));
+                    znode.content = Some(content);
+                    znode.known = Known::Content(stat);
+                    znode.stale = Some(Stale {
+                        since: Instant::now(),
+                        age: now.duration_since(confirmed).unwrap_or_default(),
+                    });
+                }
+                cache::Known::Absent { zxid } => znode.known = Known::Absent(Some(zxid)),
+            }
+        }
+        changes
+    }
+
+    /// What a mirror is to go on from.
+    pub(super) fn told(&self) -> HashMap<ZnodePath, Known> {
+        self.znodes
+            .iter()
+            .filter(|(_, znode)| znode.known != Known::Nothing)
+            .map(|(path, znode)| (path.clone(), znode.known))
+            .collect()
+    }
+
+    /// The contents of these znodes, each as the change that shows it in one of its files.
+    pub(super) fn contents(&self, of: impl Fn(&ZnodePath) -> bool) -> impl Iterator<Item = Noted> {
+        let znodes = self.znodes.iter().filter(move |(path, _)| of(path));
+        znodes.filter_map(|(path, znode)| {
+            let (Known::Content(stat), Some(content)) = (znode.known, &znode.content) else {
+                return None;
+            };
+            let node = &self.nodes[*znode.nodes.last()?];
+            let known = noted(path, What::Content(stat));
+            Some((put(node, content), Some(known)))
+        })
     }
 
     /// Why there is no session, if there is none.
@@ -180,45 +305,57 @@ impl Files {
     }
 
     /// What an update of the mirror means for the files.
-    pub(super) fn update(&mut self, update: Update) -> Vec<Change> {
+    pub(super) fn update(&mut self, update: Update) -> Vec<Noted> {
         match update {
             Update::Content { path, value } => {
                 let Some((znode, nodes)) = self.heard(&path, State::Live) else {
                     return Vec::new();
                 };
                 znode.content = Some(Arc::clone(&value.content));
-                znode.stat = Some(value.stat);
-                nodes.map(|node| put(node, &value.content)).collect()
+                znode.known = Known::Content(value.stat);
+                znode.stale = None;
+                let changes = nodes.map(|node| put(node, &value.content)).collect();
+                self.mend(&path);
+                with_last(changes, Some(noted(&path, What::Content(value.stat))))
             }
             Update::Absent { path } => {
                 let Some((znode, nodes)) = self.heard(&path, State::Absent) else {
                     return Vec::new();
                 };
                 let nodes: Vec<_> = nodes.collect();
-                if nodes.iter().all(|node| node.on_delete == OnDelete::Remove) {
+                let goes_everywhere = nodes.iter().all(|node| node.on_delete == OnDelete::Remove);
+                if goes_everywhere {
                     znode.content = None;
-                    znode.stat = None;
+                    znode.known = znode.known.without_content();
                 }
+                znode.stale = None;
+                let known = znode.known;
                 let goes = nodes
                     .iter()
                     .filter(|node| node.on_delete == OnDelete::Remove);
-                goes.map(|node| Change::Remove {
-                    path: node.dest.clone(),
-                })
-                .collect()
+                let changes = goes
+                    .map(|node| Change::Remove {
+                        path: node.dest.clone(),
+                    })
+                    .collect();
+                self.mend(&path);
+                let what = match known {
+                    Known::Absent(before) => Some(What::Absent(before)),
+                    // It is kept.
+                    Known::Nothing | Known::Content(_) | Known::Lost(_) => None,
+                };
+                with_last(changes, what.map(|what| noted(&path, what)))
             }
             Update::Unreadable { path, reason } => {
-                self.heard(&path, State::Unreadable(reason));
+                if let Some((znode, _)) = self.heard(&path, State::Unreadable(reason)) {
+                    znode.stale.get_or_insert_with(Stale::now);
+                }
                 Vec::new()
             }
             Update::Confirmed { paths, age: _ } => {
                 let mut changes = Vec::new();
                 for path in &paths {
-                    if let Some((_, nodes)) = self.heard(path, State::Live) {
-                        changes.extend(nodes.map(|node| Change::Confirm {
-                            path: node.dest.clone(),
-                        }));
-                    }
+                    changes.extend(self.confirm(path));
                 }
                 changes
             }
@@ -228,28 +365,113 @@ impl Files {
             }
             Update::Disconnected { reason } => {
                 self.disconnected = Some(reason);
+                let with_content = self
+                    .znodes
+                    .values_mut()
+                    .filter(|znode| znode.content.is_some());
+                for znode in with_content {
+                    znode.stale.get_or_insert_with(Stale::now);
+                }
                 Vec::new()
             }
         }
     }
 
+    fn confirm(&mut self, path: &ZnodePath) -> Vec<Noted> {
+        let broken = std::mem::take(&mut self.broken);
+        let Some((znode, nodes)) = self.heard(path, State::Live) else {
+            self.broken = broken;
+            return Vec::new();
+        };
+        znode.stale = None;
+        let content = znode.content.clone();
+        let changes = nodes
+            .map(|node| match &content {
+                Some(content) if broken.contains(&node.dest) => put(node, content),
+                Some(_) | None => Change::Confirm {
+                    path: node.dest.clone(),
+                },
+            })
+            .collect();
+        self.broken = broken;
+        self.mend(path);
+        with_last(changes, Some(noted(path, What::Current)))
+    }
+
+    /// The files of the znode are not broken any more.
+    fn mend(&mut self, path: &ZnodePath) {
+        if !self.broken.is_empty()
+            && let Some(znode) = self.znodes.get(path)
+        {
+            for at in &znode.nodes {
+                self.broken.remove(&self.nodes[*at].dest);
+            }
+        }
+    }
+
+    /// The changes that break what is too old by now, and when there will be more to break.
+    pub(super) fn break_old(&mut self, now: Instant) -> (Vec<Change>, Option<Instant>) {
+        let (mut changes, mut next) = (Vec::new(), None);
+        if !self.may_break {
+            return (changes, next);
+        }
+        for node in &self.nodes {
+            let Some(time) = breaks_at(node, &self.znodes[&node.source]) else {
+                continue;
+            };
+            if self.broken.contains(&node.dest) {
+                continue;
+            }
+            if time <= now {
+                log::warn!(
+                    "{}: not known to be current for {:?}; reading it fails until it is",
+                    node.dest,
+                    node.max_stale
+                );
+                self.broken.insert(node.dest.clone());
+                changes.push(Change::Break {
+                    path: node.dest.clone(),
+                });
+            } else if next.is_none_or(|next| time < next) {
+                next = Some(time);
+            }
+        }
+        (changes, next)
+    }
+
     /// Whether every znode was heard of, and every required node has a file.
     pub(super) fn is_complete(&self) -> bool {
-        self.n_unknown == 0 && self.progress().n_required_missing == 0
+        self.n_unheard == 0 && self.progress().n_required_missing == 0
+    }
+
+    /// Whether everything has been heard of, or is known from before, and nobody answers.
+    pub(super) fn is_all_there_is(&self) -> bool {
+        self.disconnected.is_some() && self.is_covered()
+    }
+
+    /// Whether of every znode something is known, be it from before.
+    pub(super) fn is_covered(&self) -> bool {
+        let progress = self.progress();
+        progress.n_unknown == 0 && progress.n_required_missing == 0
     }
 
     /// How far the first load has come.
     pub(super) fn progress(&self) -> Progress {
         let mut progress = Progress {
             n_answered: 0,
+            n_unknown: 0,
             n_files: 0,
+            n_stale: 0,
             n_nodes: self.nodes.len(),
             n_required_missing: 0,
         };
         for node in &self.nodes {
             let znode = &self.znodes[&node.source];
-            progress.n_answered += usize::from(znode.state != State::Unknown);
+            let heard_of = znode.state != State::Unknown;
+            progress.n_answered += usize::from(heard_of);
+            progress.n_unknown += usize::from(!heard_of && znode.known == Known::Nothing);
             progress.n_files += usize::from(znode.content.is_some());
+            progress.n_stale += usize::from(znode.content.is_some() && znode.stale.is_some());
             progress.n_required_missing += usize::from(node.required && znode.content.is_none());
         }
         progress
@@ -290,7 +512,7 @@ impl Files {
         state: State,
     ) -> Option<(&mut Znode, impl Iterator<Item = &Node>)> {
         let znode = self.znodes.get_mut(path)?;
-        self.n_unknown -= usize::from(znode.state == State::Unknown);
+        self.n_unheard -= usize::from(znode.state == State::Unknown);
         znode.state = state;
         let (nodes, shown) = (&self.nodes, znode.nodes.clone());
         Some((znode, shown.into_iter().map(move |at| &nodes[at])))
@@ -306,13 +528,41 @@ impl Default for Files {
 fn put(node: &Node, content: &Arc<[u8]>) -> Change {
     Change::Put {
         path: node.dest.clone(),
-        ownership: Ownership {
-            uid: node.uid,
-            gid: node.gid,
-            mode: node.mode,
-        },
+        ownership: ownership(node),
         content: Arc::clone(content),
     }
+}
+
+fn ownership(node: &Node) -> Ownership {
+    Ownership {
+        uid: node.uid,
+        gid: node.gid,
+        mode: node.mode,
+    }
+}
+
+/// When the file of a stale znode breaks, if it ever does.
+fn breaks_at(node: &Node, znode: &Znode) -> Option<Instant> {
+    match (node.on_disconnect, &znode.content, &znode.stale) {
+        (OnDisconnect::Error, Some(_), Some(stale)) => Some(stale.at_age(node.max_stale)),
+        (OnDisconnect::Stale | OnDisconnect::Error, ..) => None,
+    }
+}
+
+fn noted(path: &ZnodePath, what: What) -> publish::Known {
+    publish::Known {
+        path: path.clone(),
+        what,
+    }
+}
+
+/// What holds of a znode once all its files show it is noted with the last of them.
+fn with_last(changes: Vec<Change>, known: Option<publish::Known>) -> Vec<Noted> {
+    let mut noted: Vec<Noted> = changes.into_iter().map(|change| (change, None)).collect();
+    if let Some((_, last)) = noted.last_mut() {
+        *last = known;
+    }
+    noted
 }
 
 /// The directories that the files stand in.

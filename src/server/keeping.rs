@@ -1,0 +1,92 @@
+//! The cache of a mount: opened as the configuration says; without one, memory has to do.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+use crate::cache::{Cache, Entry, Health};
+use crate::config::Config;
+use crate::service;
+
+/// How many damaged entries are named one by one.
+const MAX_NAMED: usize = 20;
+
+/// What an earlier mount left.
+pub(super) struct Left {
+    pub(super) entries: Vec<Entry>,
+    /// No file may show an earlier time anew.
+    pub(super) latest: SystemTime,
+}
+
+impl Left {
+    /// By no mount.
+    pub(super) fn nothing() -> Self {
+        Self {
+            entries: Vec::new(),
+            latest: SystemTime::UNIX_EPOCH,
+        }
+    }
+}
+
+/// The cache for a first server, and what is in it.
+pub(super) fn open(config: &Config, mountpoint: &Path) -> (Option<Arc<Cache>>, Left) {
+    let Some(dir) = &config.cache_dir else {
+        return (None, Left::nothing());
+    };
+    match Cache::open(dir, mountpoint, &service::identity(config)) {
+        Ok((cache, loaded)) => {
+            for dropped in loaded.dropped.iter().take(MAX_NAMED) {
+                log::warn!("cache.dir: {dropped}");
+            }
+            if loaded.dropped.len() > MAX_NAMED {
+                log::warn!("cache.dir: {} entries were dropped", loaded.dropped.len());
+            }
+            let left = Left {
+                entries: loaded.entries,
+                latest: loaded.latest,
+            };
+            (Some(Arc::new(cache)), left)
+        }
+        Err(err) => {
+            log::error!("cache.dir: {err}; what is known is kept in memory only");
+            (None, Left::nothing())
+        }
+    }
+}
+
+/// The cache for a server that knows what is in it.
+pub(super) fn take_over(config: &Config, mountpoint: &Path) -> Option<Arc<Cache>> {
+    let dir = config.cache_dir.as_ref()?;
+    match Cache::take_over(dir, mountpoint, &service::identity(config)) {
+        Ok(cache) => Some(Arc::new(cache)),
+        Err(err) => {
+            log::error!("cache.dir: {err}; what is known is kept in memory only");
+            None
+        }
+    }
+}
+
+/// How it is, for the status; null without one.
+pub(super) fn status(cache: Option<&Cache>) -> Value {
+    let Some(state) = cache.map(Cache::state) else {
+        return Value::Null;
+    };
+    let health = match state.health {
+        Health::Starting => "starting".into(),
+        Health::Healthy => "healthy".into(),
+        Health::Locked { holder, .. } => match holder {
+            Some(holder) => format!("in use by process {holder}, so nothing is written"),
+            None => "in use by another process, so nothing is written".into(),
+        },
+        Health::Failing { reason, .. } => format!("failing: {reason}"),
+    };
+    json!({
+        "health": health,
+        "entries": state.n_entries,
+        "bytes": state.n_bytes,
+        "waiting": state.n_waiting,
+        "dropped": state.n_dropped,
+    })
+}
