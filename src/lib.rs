@@ -16,6 +16,7 @@
 //! |   | [`processes`] | the processes of a mount, and what they say to each other |
 //! | 3 | [`store`] | the one lock over the tree and its record: one writer, many readers |
 //! |   | [`mirror`] | source -> stream of updates: sessions, re-sync, proof of absence |
+//! |   | [`cache`] | the last known good content, on disk, for a start while ZooKeeper is away |
 //! |   | [`writer`] | read, show the difference, set if the version still holds |
 //! |   | [`service`] | the ZooKeeper service that a configuration names |
 //! | 4 | [`fuse`] | the kernel's questions, answered from the store |
@@ -75,6 +76,8 @@
 //! - INIT at a takeover: the kernel has had one.
 //! - `zookeeper_client` outside of [`source::zookeeper`].
 
+pub mod cache;
+mod checksum;
 pub mod config;
 pub mod fuse;
 pub mod keeper;

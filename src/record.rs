@@ -27,7 +27,6 @@
 //! contents of inodes that were freed are not read. The log itself only grows: see
 //! [`Record::wants_compaction`].
 
-mod checksum;
 mod contents;
 mod encoding;
 
@@ -42,10 +41,10 @@ use rustix::fs::{FallocateFlags, MemfdFlags};
 use rustix::process::Resource;
 use thiserror::Error;
 
+use crate::checksum::crc32;
 use crate::path::ZnodePath;
 use crate::source::Stat;
 use crate::tree::{Fact, Ino};
-use checksum::crc32;
 use contents::{Contents, Extent};
 
 /// The number of the format of the bytes; it changes with them.

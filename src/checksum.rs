@@ -4,7 +4,7 @@
 static TABLES: [[u32; 256]; 16] = tables();
 
 /// The checksum of `bytes`.
-pub(super) fn crc32(bytes: &[u8]) -> u32 {
+pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     let mut crc = !0_u32;
     let (blocks, rest) = bytes.as_chunks::<16>();
     for block in blocks {
