@@ -181,7 +181,7 @@ pub enum Error {
         what: String,
     },
     /// The system refused.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot use {} for the cache", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -302,8 +302,8 @@ impl Cache {
             .tell(|batch| batch.tell(path.clone(), News::Forgotten));
     }
 
-    /// Forgets every znode told so far that is not configured (any more). Asked on the thread that
-    /// writes.
+    /// Forgets every znode told so far that is not configured (any more). The question is asked
+    /// under a lock and later, so it must answer from what it holds, and not come back here.
     pub fn retain(&self, is_configured: impl Fn(&ZnodePath) -> bool + Send + Sync + 'static) {
         self.shared
             .tell(|batch| batch.retain(Box::new(is_configured)));
@@ -393,7 +393,10 @@ impl Loaded {
 impl Error {
     /// What failed and why, in one line.
     fn with_cause(&self) -> String {
-        self.to_string()
+        match self {
+            Self::InsideMount { .. } | Self::Insecure { .. } => self.to_string(),
+            Self::Io { source, .. } => format!("{self}: {source}"),
+        }
     }
 
     /// Equal where there is no need to tell it again.

@@ -225,7 +225,7 @@ impl Rewrite {
         log.generation = self.name.generation;
         log.is_suspect = false;
         if let Err(err) = load::remove_others(place, &name) {
-            log::debug!("{err}");
+            log::debug!("{}", err.with_cause());
         }
         let is_lost = |path: &ZnodePath| !log.index.read().frames.contains_key(path);
         let lost = std::mem::take(&mut self.lost).into_keys();

@@ -190,8 +190,8 @@ impl Writer {
                     let _ = loaded.send(Ok(found));
                 }
                 Err(err @ Error::Io { .. }) => {
-                    let _ = loaded.send(Ok(Loaded::nothing()));
                     self.failed(&err);
+                    let _ = loaded.send(Ok(Loaded::nothing()));
                 }
                 Err(err) => {
                     let _ = loaded.send(Err(err));
@@ -369,7 +369,7 @@ impl Writer {
         if let Some(mut log) = log {
             log.share(&self.shared.index);
             if let Err(err) = load::remove_others(&place, log.name().as_deref().unwrap_or("")) {
-                log::debug!("{err}");
+                log::debug!("{}", err.with_cause());
             }
             self.log = Some(log);
         }
@@ -424,7 +424,7 @@ impl Writer {
             Ok((_, Step::Done(lost))) => self.has_lost(lost),
             Err(err) => {
                 if self.logged.insert("rewrite".into()) {
-                    warn!("{err}; {} is not compacted", opened.place.path().display());
+                    warn!("{}; the log goes on growing", err.with_cause());
                 }
                 self.rewrite_after = Instant::now() + REWRITE_INTERVAL;
                 self.drop_rewrite();
@@ -438,7 +438,7 @@ impl Writer {
         if let Some(opened) = &self.opened
             && let Err(err) = opened.place.remove(NEW)
         {
-            log::debug!("{err}");
+            log::debug!("{}", err.with_cause());
         }
     }
 
