@@ -1,20 +1,82 @@
 //! The last known good content, on disk, for a start while ZooKeeper is away.
+//!
+//! # Why one log, and not one file per znode
+//!
+//! Ten thousand small files take ten thousand opens to load, and as many syncs to write: without
+//! one, a rename may leave an empty file behind after a power failure, and the last known good
+//! content is gone. A heartbeat would touch all of them. In a log a second's news are one
+//! sequential write and one sync, loading is one sequential read, and a heartbeat of all znodes is
+//! one small frame. The price is that a log is written anew now and then: when more than half of it
+//! is outdated, so that each byte is copied about once for each byte told, and at most three times
+//! what is live is on disk.
+//!
+//! # On disk
+//!
+//! `dir/mnt-live/` is the directory of `/mnt/live`: 0700, and the files in it 0600 from their first
+//! moment. `lock` is locked by the process that writes, and says which. `content.F.I.S.N` is the
+//! log: its format, the identity of whom it belongs to (mountpoint, service and chroot), its salt
+//! (see `cache/format.rs`), its number. It is written as `new`, synced, and renamed: of two logs the
+//! higher number is the newer one, and whole.
+//!
+//! Frames are checksummed one by one, and only whole ones count. So what a kill leaves is a
+//! beginning of what was written, and damage costs the znodes it hit. They keep an older content
+//! that is still in the log, as old as it says.
+//!
+//! # What may fail
+//!
+//! Only the thread that writes touches the disk, so one that is full, read-only or hung costs
+//! nobody anything. What it could not write stays in memory: one content per znode, the one that is
+//! served anyway. Afterwards a log of which it is not certain is written anew.
+//!
+//! A disk that does not even answer a kill keeps the process from ending. So `dir` must not be
+//! served by the process itself: see [`Error::InsideMount`].
 
+mod batch;
+mod format;
+mod index;
+mod load;
+mod log;
+mod out;
+mod place;
+mod rewrite;
+mod scan;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use thiserror::Error;
 
 use crate::path::ZnodePath;
 use crate::source::Stat;
+use batch::News;
+use index::KeptFrame;
+use writer::{Shared, Writer};
+
+/// How long a start waits for a disk that does not answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long an end waits for the disk.
+const PATIENCE_AT_END: Duration = Duration::from_secs(1);
+
+/// How many znodes are confirmed before others may tell something.
+const N_CONFIRMED_AT_ONCE: usize = 256;
 
 /// What is known of the znodes of one mount, written to disk by a thread of its own.
 ///
 /// Everything but [`Cache::open`], [`Cache::flush`] and [`Kept::read`] comes back at once, whatever
 /// the disk does: it is noted in memory, newest per znode, and written at most a second later.
 /// Dropping it writes what is noted, unless the disk does not answer within a second.
-pub struct Cache {}
+pub struct Cache {
+    shared: Arc<Shared>,
+}
 
 /// What a start finds in the cache.
 #[derive(Debug)]
@@ -59,7 +121,7 @@ pub enum Known {
 /// Where a content lies on disk. It can be read as long as this is held, whatever is written
 /// meanwhile; so do not hold it for ever: an outdated file keeps its disk space until then.
 #[derive(Debug, Clone)]
-pub struct Kept {}
+pub struct Kept(KeptFrame);
 
 /// How the cache is, for the status.
 #[derive(Debug, Clone)]
@@ -119,7 +181,7 @@ pub enum Error {
         what: String,
     },
     /// The system refused.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot use {} for the cache", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -143,83 +205,215 @@ impl Cache {
     /// Where another process holds the lock, what it wrote so far is loaded; writing starts when it
     /// ends.
     pub fn open(dir: &Path, mountpoint: &Path, belongs_to: &str) -> Result<(Self, Loaded), Error> {
-        let _ = (dir, mountpoint, belongs_to);
-        todo!()
+        let (sender, receiver) = mpsc::channel();
+        let cache = Self::start(dir, mountpoint, belongs_to, Some(sender))?;
+        let (mut progress, mut waited) = (0, Instant::now());
+        loop {
+            match receiver.recv_timeout(PATIENCE / 20) {
+                Ok(loaded) => return Ok((cache, loaded?)),
+                Err(RecvTimeoutError::Timeout) => {
+                    let now = cache.shared.progress.load(Ordering::Relaxed);
+                    if now != progress {
+                        (progress, waited) = (now, Instant::now());
+                    } else if waited.elapsed() > PATIENCE {
+                        break;
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        let mut loaded = Loaded::nothing();
+        let what = format!("{} does not answer; nothing is loaded", dir.display());
+        loaded.dropped.push(what);
+        Ok((cache, loaded))
     }
 
     /// [`Cache::open`] for a successor, which knows the content already: nothing is handed out, and
     /// nothing is waited for. Refusals show in [`Cache::state`].
     pub fn take_over(dir: &Path, mountpoint: &Path, belongs_to: &str) -> Result<Self, Error> {
-        let _ = (dir, mountpoint, belongs_to);
-        todo!()
+        Self::start(dir, mountpoint, belongs_to, None)
+    }
+
+    fn start(
+        dir: &Path,
+        mountpoint: &Path,
+        belongs_to: &str,
+        loaded: Option<mpsc::Sender<Result<Loaded, Error>>>,
+    ) -> Result<Self, Error> {
+        if dir.starts_with(mountpoint) {
+            return Err(Error::InsideMount {
+                dir: dir.into(),
+                mountpoint: mountpoint.into(),
+            });
+        }
+        let shared = Arc::new(Shared::new());
+        let identity = identity(mountpoint, belongs_to);
+        let name = place::name(mountpoint);
+        let writer = Writer::new(Arc::clone(&shared), dir.into(), name, identity);
+        thread::Builder::new()
+            .name("cache".into())
+            .spawn(move || writer.run(loaded))
+            .map_err(|source| Error::Io {
+                path: dir.into(),
+                source,
+            })?;
+        Ok(Self { shared })
     }
 
     /// The znode has this content, which was current at `confirmed`. What is on disk already costs
     /// nothing to tell again.
     pub fn content(&self, path: &ZnodePath, stat: Stat, content: Arc<[u8]>, confirmed: SystemTime) {
-        let _ = (path, stat, content, confirmed);
-        todo!()
+        let news = News::Content {
+            stat,
+            content,
+            confirmed,
+        };
+        self.shared.tell(|batch| batch.tell(path.clone(), news));
     }
 
     /// The znode is proved to be absent; `zxid` is the highest transaction known.
     pub fn absent(&self, path: &ZnodePath, zxid: i64) {
-        let _ = (path, zxid);
-        todo!()
+        let news = News::Absent { zxid };
+        self.shared.tell(|batch| batch.tell(path.clone(), news));
     }
 
     /// What was last told of these znodes is still current at `time`. Others are passed over.
     pub fn confirmed<'a>(&self, paths: impl IntoIterator<Item = &'a ZnodePath>, time: SystemTime) {
-        let _ = (paths.into_iter().count(), time);
-        todo!()
+        let mut paths = paths.into_iter().peekable();
+        while paths.peek().is_some() {
+            self.shared.tell(|batch| {
+                for path in paths.by_ref().take(N_CONFIRMED_AT_ONCE) {
+                    batch.tell(path.clone(), News::Confirmed(time));
+                }
+            });
+        }
     }
 
     /// A file of the mount shows this time, for whatever reason. The times of contents and
     /// confirmations count without it.
     pub fn given(&self, time: SystemTime) {
-        let _ = time;
-        todo!()
+        self.shared
+            .tell(|batch| batch.latest = batch.latest.max(time));
     }
 
     /// Nothing is to be kept of this znode.
     pub fn forgotten(&self, path: &ZnodePath) {
-        let _ = path;
-        todo!()
+        self.shared
+            .tell(|batch| batch.tell(path.clone(), News::Forgotten));
     }
 
-    /// Forgets every znode told so far that is not configured (any more). Asked on the thread that
-    /// writes.
+    /// Forgets every znode told so far that is not configured (any more). The question is asked
+    /// under a lock and later, so it must answer from what it holds, and not come back here.
     pub fn retain(&self, is_configured: impl Fn(&ZnodePath) -> bool + Send + Sync + 'static) {
-        let _ = is_configured(&ZnodePath::root());
-        todo!()
+        self.shared
+            .tell(|batch| batch.retain(Box::new(is_configured)));
     }
 
     /// Where the content of this znode lies, if that version (by [`Stat::order`]) is on disk:
     /// synced, so that memory need not hold it.
     pub fn kept(&self, path: &ZnodePath, stat: &Stat) -> Option<Kept> {
-        let _ = (path, stat);
-        todo!()
+        self.shared.index.read().kept(path, stat).map(Kept)
     }
 
     /// The znodes whose content the disk has lost, once each: tell it again.
     pub fn lost(&self) -> Vec<ZnodePath> {
-        todo!()
+        self.shared.queue.lock().lost.drain().collect()
     }
 
     /// Waits until everything told before is on disk, at most `patience`. Whether it is.
     pub fn flush(&self, patience: Duration) -> bool {
-        let _ = patience;
-        todo!()
+        let deadline = Instant::now() + patience;
+        self.shared.hurry();
+        let mut queue = self.shared.queue.lock();
+        let (target, n_failures) = (queue.n_told, queue.n_failures);
+        loop {
+            if queue.n_written >= target {
+                return true;
+            }
+            if queue.n_failures > n_failures || queue.is_finished {
+                return false;
+            }
+            if self
+                .shared
+                .done
+                .wait_until(&mut queue, deadline)
+                .timed_out()
+            {
+                return queue.n_written >= target;
+            }
+        }
     }
 
     /// How it is.
     pub fn state(&self) -> State {
-        todo!()
+        let n_entries = self.shared.index.read().frames.len();
+        let queue = self.shared.queue.lock();
+        State {
+            health: queue.health.clone(),
+            n_entries,
+            n_bytes: queue.n_bytes,
+            n_waiting: queue.n_waiting(),
+            n_dropped: queue.n_dropped,
+        }
     }
 }
 
 impl Kept {
     /// Reads the content from the disk, and waits for it. Fails where it is damaged.
     pub fn read(&self) -> std::io::Result<Arc<[u8]>> {
-        todo!()
+        self.0.read()
     }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        self.shared.close();
+        let deadline = Instant::now() + PATIENCE_AT_END;
+        let mut queue = self.shared.queue.lock();
+        // A thread that the disk holds is left behind; it ends when the disk lets go of it.
+        while !queue.is_finished {
+            let waited = self.shared.done.wait_until(&mut queue, deadline);
+            if waited.timed_out() {
+                return;
+            }
+        }
+    }
+}
+
+impl Loaded {
+    fn nothing() -> Self {
+        Self {
+            entries: Vec::new(),
+            latest: SystemTime::UNIX_EPOCH,
+            dropped: Vec::new(),
+        }
+    }
+}
+
+impl Error {
+    /// What failed and why, in one line.
+    fn with_cause(&self) -> String {
+        match self {
+            Self::InsideMount { .. } | Self::Insecure { .. } => self.to_string(),
+            Self::Io { source, .. } => format!("{self}: {source}"),
+        }
+    }
+
+    /// Equal where there is no need to tell it again.
+    fn kind(&self) -> String {
+        match self {
+            Self::InsideMount { .. } => "inside".into(),
+            Self::Insecure { what, .. } => what.clone(),
+            Self::Io { source, .. } => format!("{:?}", source.kind()),
+        }
+    }
+}
+
+/// A number for whom a log belongs to (FNV-1a, which is the same in every build).
+fn identity(mountpoint: &Path, belongs_to: &str) -> u64 {
+    let bytes = mountpoint.as_os_str().as_bytes().iter();
+    let bytes = bytes.chain(&[0]).chain(belongs_to.as_bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }

@@ -6,6 +6,7 @@
 #![allow(unreachable_pub)]
 
 mod bad_input;
+mod cache;
 mod commands;
 mod config;
 mod files;
