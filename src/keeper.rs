@@ -58,6 +58,9 @@ const LOADING: Duration = Duration::from_secs(10);
 /// How long the server may take for its part of the status.
 const DETAILS: Duration = Duration::from_secs(1);
 
+/// How long a server may take to end by itself: to write what outlives the mount.
+const LAST_WORDS: Duration = Duration::from_millis(1500);
+
 /// How often in a row the start of a binary may fail before the last confirmed one is started.
 const MOST_FAILURES: u32 = 5;
 
@@ -825,7 +828,10 @@ impl<'a> Keeper<'a> {
         self.end_publisher();
         let servers = [self.server.take(), self.upgrade.candidate.take()];
         for mut server in servers.into_iter().flatten() {
-            server.child.kill();
+            server.tell(&ToServer::End, &[]);
+            if !server.child.ends_within(LAST_WORDS) {
+                server.child.kill();
+            }
             self.dying.push(server.child);
         }
         drop(self.control.take());

@@ -48,6 +48,8 @@ pub enum ToServer {
     Reload,
     /// Answered by [`ToKeeper::Status`].
     Status,
+    /// The mount has ended: put in order what outlives it, and end too.
+    End,
 }
 
 /// What a server must know.

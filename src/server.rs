@@ -57,6 +57,9 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 /// How long ZooKeeper is waited for where everything is known from before.
 const FIRST_ANSWER: Duration = Duration::from_millis(500);
 
+/// How long the disk is waited for in the end; less than the keeper waits for us.
+const LAST_WRITE: Duration = Duration::from_secs(1);
+
 /// How many missing nodes are named one by one.
 const MAX_NAMED: usize = 20;
 
@@ -143,7 +146,10 @@ fn run(keeper: &Arc<Socket>, logging: &Logging) -> Result<(), Error> {
         (false, true) => LevelFilter::Warn,
         (false, false) => LevelFilter::Info,
     });
-    Server::start(start, with, keeper, logging)?.live()
+    let mut server = Server::start(start, with, keeper, logging)?;
+    let ended = server.live();
+    server.end();
+    ended
 }
 
 struct Server {
@@ -377,6 +383,13 @@ impl Server {
         }
     }
 
+    /// What is known is on disk for the next mount, if the disk answers.
+    fn end(&self) {
+        if let Some(cache) = &self.cache {
+            cache.flush(LAST_WRITE);
+        }
+    }
+
     fn wait_until_ready(&mut self) -> Result<(), Error> {
         let deadline = Instant::now() + Duration::from_millis(self.start.wait_ms);
         // What is known from before is not held back for a service that does not answer.
@@ -518,6 +531,7 @@ impl Server {
                 self.tell_ready()
             }
             ToServer::Status => self.tell_status(),
+            ToServer::End => Err(Error::KeeperGone),
         }
     }
 
@@ -822,6 +836,7 @@ fn wait_for_go(keeper: &Socket) -> Result<(), Error> {
             .map_err(system("the keeper is not understood"))?
         {
             Some((ToServer::Go, _)) => return Ok(()),
+            Some((ToServer::End, _)) => return Err(Error::KeeperGone),
             Some(_) => {}
             None => return Err(Error::KeeperGone),
         }

@@ -83,7 +83,12 @@ impl Child {
     /// Ends it, and gives it a moment for that. False if it is still there.
     pub(super) fn end(&mut self) -> bool {
         self.kill();
-        let deadline = Instant::now() + DYING;
+        self.ends_within(DYING)
+    }
+
+    /// Whether it ends by itself before this much time has passed.
+    pub(super) fn ends_within(&mut self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
         while self.ended().is_none() {
             if Instant::now() >= deadline {
                 return false;

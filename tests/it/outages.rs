@@ -1,7 +1,9 @@
 //! It outlives ZooKeeper: what was last known is served, and what comes next is seen.
 
+mod cold_start;
 mod history;
 mod servers;
+mod too_old;
 
 use std::time::Duration;
 
