@@ -58,7 +58,7 @@ use crate::path::ZnodePath;
 use crate::source::Stat;
 use batch::News;
 use index::KeptFrame;
-use writer::{Shared, Writer};
+use writer::{End, Shared, Writer};
 
 /// How long a start waits for a disk that does not answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -250,9 +250,13 @@ impl Cache {
         let identity = identity(mountpoint, belongs_to);
         let name = place::name(mountpoint);
         let writer = Writer::new(Arc::clone(&shared), dir.into(), name, identity);
+        let end = End(Arc::clone(&shared));
         thread::Builder::new()
             .name("cache".into())
-            .spawn(move || writer.run(loaded))
+            .spawn(move || {
+                let _end = end;
+                writer.run(loaded);
+            })
             .map_err(|source| Error::Io {
                 path: dir.into(),
                 source,

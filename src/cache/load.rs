@@ -82,13 +82,12 @@ pub(super) fn load(
                         .filter(|newest| newest.generation > log.generation)
                         .or(Some(log));
                 }
-                Some(_) => dropped.push(line(
-                    place,
-                    &name,
-                    "is of another service or chroot, and not used",
-                )),
+                Some(_) => {
+                    let what = "what was kept of another service or chroot is not used";
+                    dropped.push(line(place, what));
+                }
                 None if name.starts_with(PREFIX) => {
-                    dropped.push(line(place, &name, "has an unknown format, and is not used"));
+                    dropped.push(line(place, "a log of an unknown format is not used"));
                 }
                 None => {}
             }
@@ -113,7 +112,7 @@ pub(super) fn load(
                 return Ok((log, loaded));
             }
             Err(Error::Insecure { what, .. }) => {
-                dropped.push(line(place, &name.text(), &format!("is not used: {what}")));
+                dropped.push(line(place, &format!("the log is not used: it {what}")));
                 let loaded = Loaded {
                     dropped,
                     ..Loaded::nothing()
@@ -157,10 +156,11 @@ fn read(
     log.is_suspect = false;
     let mut known = Reader::default();
     let failed = |source| Error::Io {
-        path: place.path().join(name.text()),
+        path: place.path().into(),
         source,
     };
     let mut scan = Scan::new(&file.file, file.salt).map_err(failed)?;
+    let mut end = scan.end();
     loop {
         reading.progress.fetch_add(1, Ordering::Relaxed);
         match scan.next() {
@@ -173,7 +173,7 @@ fn read(
                 None => {
                     log.is_suspect = true;
                     let what = format!("an unknown entry at {offset} is left out");
-                    loaded.dropped.push(line(place, &name.text(), &what));
+                    loaded.dropped.push(line(place, &what));
                 }
             },
             Ok(Found::Damage {
@@ -181,15 +181,20 @@ fn read(
                 n_bytes,
                 is_last,
             }) => {
+                let what = match is_last {
+                    true => format!(
+                        "the last {n_bytes} bytes are left out: damaged, or a write was cut short"
+                    ),
+                    false => format!("{n_bytes} bytes at {offset} are damaged and left out"),
+                };
                 // What another process is just writing looks like that, too.
                 if reading.is_ours || !is_last {
-                    let what = match is_last {
-                        true => format!(
-                            "the last {n_bytes} bytes are left out: damaged, or a write was cut short"
-                        ),
-                        false => format!("{n_bytes} bytes at {offset} are damaged and left out"),
-                    };
-                    loaded.dropped.push(line(place, &name.text(), &what));
+                    loaded.dropped.push(line(place, &what));
+                }
+                // A kill leaves that; to write everything anew for it would take long.
+                if is_last && reading.is_ours && file.file.set_len(offset).is_ok() {
+                    end = offset;
+                    break;
                 }
                 log.is_suspect = true;
             }
@@ -197,12 +202,12 @@ fn read(
             Err(err) => {
                 log.is_suspect = true;
                 let what = format!("cannot be read from {} on: {err}", scan.offset());
-                loaded.dropped.push(line(place, &name.text(), &what));
+                loaded.dropped.push(line(place, &what));
                 break;
             }
         }
     }
-    log.end = scan.end();
+    log.end = end;
     if reading.with_contents {
         loaded.entries = known.entries();
     }
@@ -313,6 +318,7 @@ impl Reader {
     }
 }
 
-fn line(place: &Place, name: &str, what: &str) -> String {
-    format!("{}: {what}", place.path().join(name).display())
+/// Names of logs are in no message, for whoever knows the salt can make frames.
+fn line(place: &Place, what: &str) -> String {
+    format!("{}: {what}", place.path().display())
 }

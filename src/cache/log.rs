@@ -132,7 +132,11 @@ impl Log {
             latest: self.latest,
             ..Changes::default()
         };
-        for path in index.frames.keys() {
+        let asked = match batch.retains.is_empty() {
+            true => None,
+            false => Some(index.frames.keys()),
+        };
+        for path in asked.into_iter().flatten() {
             let is_kept = batch.retains.iter().all(|retains| retains(path));
             if !is_kept && !batch.news.contains_key(path) {
                 out.add(&Item::Forgotten { path: path.clone() })?;

@@ -169,9 +169,8 @@ impl Place {
         Ok(names.collect())
     }
 
-    /// Opens a file that is ours alone.
+    /// Opens a file that is ours alone. Errors name the directory.
     pub(super) fn open_file(&self, name: &str) -> Result<Opened, Error> {
-        let path = self.path.join(name);
         let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let open = |flags| rustix::fs::openat(&self.directory, name, flags, Mode::empty());
         let (file, is_writable) = match open(OFlags::RDWR | flags) {
@@ -179,10 +178,10 @@ impl Place {
             file => (file, true),
         };
         let file = file.map_err(|errno| match errno {
-            Errno::LOOP => insecure(&path, "is a symbolic link"),
-            errno => failed(&path, errno),
+            Errno::LOOP => insecure(&self.path, "is a symbolic link"),
+            errno => failed(&self.path, errno),
         })?;
-        verify_file(&path, &file)?;
+        verify_file(&self.path, &file)?;
         let file = file.into();
         Ok(Opened { file, is_writable })
     }
@@ -200,14 +199,14 @@ impl Place {
     pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
         rustix::fs::renameat(&self.directory, from, &self.directory, to)
             .and_then(|()| sync_directory(&self.directory))
-            .map_err(|errno| failed(&self.path.join(to), errno))
+            .map_err(|errno| failed(&self.path.join(from), errno))
     }
 
     /// Removes a file, if it is there.
     pub(super) fn remove(&self, name: &str) -> Result<(), Error> {
         match rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(failed(&self.path.join(name), errno)),
+            Err(errno) => Err(failed(&self.path, errno)),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! under it. LOCK ORDERING: the queue and the index are never held together.
 
 use std::collections::HashSet;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -155,7 +156,7 @@ pub(super) struct Writer {
 struct Opened {
     place: Place,
     /// Held as long as we write.
-    _lock: std::os::fd::OwnedFd,
+    lock: OwnedFd,
 }
 
 impl Writer {
@@ -195,7 +196,6 @@ impl Writer {
                 }
                 Err(err) => {
                     let _ = loaded.send(Err(err));
-                    self.finished();
                     return;
                 }
             }
@@ -213,7 +213,6 @@ impl Writer {
             }
         }
         self.drop_rewrite();
-        self.finished();
     }
 
     /// Waits until there is something to do. Whether that is the last.
@@ -323,7 +322,9 @@ impl Writer {
         let (Some(opened), Some(log)) = (&self.opened, &mut self.log) else {
             return;
         };
-        if !opened.place.is_there() || !log.is_linked() {
+        // Whoever finds no lock there takes another one.
+        let is_locked = rustix::fs::fstat(&opened.lock).is_ok_and(|stat| stat.st_nlink > 0);
+        if !is_locked || !opened.place.is_there() || !log.is_linked() {
             warn!(
                 "{} was removed while it was in use; it is written anew",
                 opened.place.path().display()
@@ -365,7 +366,7 @@ impl Writer {
         Ok(true)
     }
 
-    fn opened(&mut self, place: Place, lock: std::os::fd::OwnedFd, log: Option<Log>) {
+    fn opened(&mut self, place: Place, lock: OwnedFd, log: Option<Log>) {
         if let Some(mut log) = log {
             log.share(&self.shared.index);
             if let Err(err) = load::remove_others(&place, log.name().as_deref().unwrap_or("")) {
@@ -376,7 +377,7 @@ impl Writer {
         if self.locked_at.take().is_some() {
             info!("{} is ours now", place.path().display());
         }
-        self.opened = Some(Opened { place, _lock: lock });
+        self.opened = Some(Opened { place, lock });
     }
 
     fn is_locked(&mut self, place: &Place, holder: Option<u32>) {
@@ -498,10 +499,22 @@ impl Writer {
         drop(queue);
         self.shared.done.notify_all();
     }
+}
 
-    fn finished(&mut self) {
-        self.opened = None;
-        self.shared.queue.lock().is_finished = true;
-        self.shared.done.notify_all();
+/// Tells the others that the thread has ended, however it did.
+pub(super) struct End(pub(super) Arc<Shared>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let mut queue = self.0.queue.lock();
+        queue.is_finished = true;
+        if std::thread::panicking() {
+            queue.health = Health::Failing {
+                reason: "the thread that writes the cache has died".into(),
+                since: SystemTime::now(),
+            };
+        }
+        drop(queue);
+        self.0.done.notify_all();
     }
 }

@@ -501,6 +501,61 @@ fn writes_with_umask_0() {
     }
 }
 
+/// Makes the test binary the process that may write short files only.
+const LIMIT: &str = "LIVEDATA_TEST_CACHE_LIMIT";
+
+#[test]
+fn a_limit_of_file_sizes_ends_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "cache::writes_beyond_a_limit", "--nocapture"])
+        .env(LIMIT, dir.path())
+        .stdout(std::process::Stdio::null())
+        .status();
+    assert!(status.unwrap().success(), "SIGXFSZ would have ended it");
+    assert_eq!(
+        loaded(dir.path()),
+        [("/b".into(), known(2, b"b", 2))].into()
+    );
+}
+
+#[test]
+fn writes_beyond_a_limit() {
+    let Some(dir) = std::env::var_os(LIMIT) else {
+        return;
+    };
+    let limit = rustix::process::Rlimit {
+        current: Some(100_000),
+        maximum: None,
+    };
+    rustix::process::setrlimit(rustix::process::Resource::Fsize, limit).unwrap();
+    let (cache, _) = open(Path::new(&dir));
+    tell(&cache, "/a", 1, &[1; 200_000]);
+    assert!(!cache.flush(PATIENCE));
+    assert!(matches!(cache.state().health, Health::Failing { .. }));
+    cache.forgotten(&path("/a"));
+    tell(&cache, "/b", 2, b"b");
+    wait_until(PATIENCE, "it is written", || cache.flush(PATIENCE));
+}
+
+#[test]
+fn a_lock_that_was_removed_is_taken_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, _) = open(dir.path());
+    tell(&first, "/a", 1, b"a");
+    assert!(first.flush(PATIENCE));
+    std::fs::remove_file(place(dir.path()).join("lock")).unwrap();
+    let (second, _) = open(dir.path());
+    tell(&second, "/b", 2, b"b");
+    assert!(second.flush(PATIENCE));
+    tell(&first, "/c", 3, b"c");
+    assert!(!first.flush(Duration::from_millis(50)), "the other has it");
+    drop(second);
+    assert!(first.flush(PATIENCE));
+    drop(first);
+    assert!(loaded(dir.path()).contains_key("/c"));
+}
+
 #[test]
 fn a_directory_that_was_removed_is_made_again() {
     let parent = tempfile::tempdir().unwrap();

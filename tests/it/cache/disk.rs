@@ -210,5 +210,6 @@ fn an_end_does_not_wait_for_a_disk_that_does_not_answer() {
     let disk = Hung::new();
     let cache = Cache::take_over(disk.dir.path(), Path::new(MOUNTPOINT), SERVICE).unwrap();
     tell(&cache, "/a", 1, b"a");
-    drop(cache);
+    let end = std::thread::spawn(move || drop(cache));
+    wait_until(PATIENCE, "it ends", || end.is_finished());
 }

@@ -50,11 +50,11 @@ fn whoever_is_killed_leaves_a_cache_to_start_with() {
         server.kill().unwrap();
         server.wait().unwrap();
         let text = first + &rest.join().unwrap();
-        let whole = text
+        let mut whole = text
             .split_inclusive('\n')
             .filter(|line| line.ends_with('\n'));
         acknowledged = whole
-            .last()
+            .next_back()
             .map_or(acknowledged, |line| line.trim_end().parse().expect(line));
 
         // Everything acknowledged is there, and what is there is whole and of one moment.
