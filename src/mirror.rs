@@ -32,7 +32,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
 use crate::path::ZnodePath;
-use crate::source::{ConnectError, Session, Source, Stat, Value};
+use crate::source::{ConnectError, Session, Source, Told, Value};
 use backoff::Backoff;
 use look::{Finding, Known, Occasion};
 
@@ -67,7 +67,7 @@ pub struct Mirror<S, F> {
     ids: HashMap<ZnodePath, Id>,
     next_id: u64,
     /// What was told before this mirror was, by znodes that are not watched yet.
-    told: HashMap<ZnodePath, Stat>,
+    told: HashMap<ZnodePath, Told>,
 }
 
 /// What the mirror has learnt.
@@ -206,9 +206,9 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
         }
     }
 
-    /// Goes on where another mirror left off: of these znodes the content with this [`Stat`] was
-    /// told, and only what is later is told again.
-    pub fn going_on_from(mut self, told: HashMap<ZnodePath, Stat>) -> Self {
+    /// Goes on where another mirror left off: of these znodes this was told, and only what is later
+    /// is told again.
+    pub fn going_on_from(mut self, told: HashMap<ZnodePath, Told>) -> Self {
         self.told = told;
         self
     }
@@ -324,10 +324,7 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
                     let id = Id(self.next_id);
                     self.next_id += 1;
                     self.ids.insert(path.clone(), id);
-                    let known = self
-                        .told
-                        .remove(&path)
-                        .map_or(Known::Nothing, Known::Content);
+                    let known = self.told.remove(&path).map_or(Known::Nothing, Known::from);
                     self.nodes.insert(id, Node::new(path, known));
                     new.push(id);
                 }

@@ -23,7 +23,7 @@ use fuser::Notifier;
 
 use crate::fuse::Pollers;
 use crate::path::{FilePath, ZnodePath};
-use crate::source::Stat;
+use crate::source::Told;
 use crate::store::{Reader, Writer};
 use crate::tree::{Change, Staged, Step};
 use crate::wire::Socket;
@@ -45,7 +45,7 @@ pub struct Publishing {
 }
 
 /// What a change makes known of a znode once it is published.
-pub type Known = (ZnodePath, Option<Stat>);
+pub type Known = (ZnodePath, Told);
 
 /// Takes the memory of the record, to pass it on.
 pub type PassOn = Box<dyn Fn(BorrowedFd<'_>) -> io::Result<()> + Send>;
@@ -190,8 +190,8 @@ impl Worker {
             known.extend(makes_known);
         }
         self.carry_out(&steps);
-        for (path, stat) in known {
-            self.tree.know(&path, stat);
+        for (path, told) in known {
+            self.tree.know(&path, told);
         }
     }
 

@@ -10,7 +10,6 @@
 mod files;
 mod kernel;
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -37,6 +36,7 @@ use crate::processes::{Start, ToKeeper, ToServer};
 use crate::publish::{Known, Publishing};
 use crate::record::{Record, RecordError};
 use crate::service;
+use crate::source::Told;
 use crate::source::zookeeper::ZooKeeper;
 use crate::store::{self, Reader};
 use crate::tree::{Change, Ownership};
@@ -184,8 +184,11 @@ impl Desk {
             _ => SystemTime::now(),
         };
         let known = match &update {
-            Update::Content { path, value } => Some((path.clone(), Some(value.stat))),
-            Update::Absent { path } => Some((path.clone(), None)),
+            Update::Content { path, value } => Some((path.clone(), Told::Content(value.stat))),
+            Update::Absent { path } => {
+                let before = self.files.last_stat(path);
+                Some((path.clone(), Told::Absent(before)))
+            }
             Update::Unreadable { .. }
             | Update::Confirmed { .. }
             | Update::Connected { .. }
@@ -212,7 +215,7 @@ impl Server {
             true => None,
             false => Some(configuration(&start, None, logging)?),
         };
-        let (tree, reader, known) = if start.takes_over {
+        let (tree, reader) = if start.takes_over {
             let record = record.ok_or_else(no("no record came"))?;
             store::restored(mounter(), record)?
         } else {
@@ -221,7 +224,7 @@ impl Server {
                 .map_err(system("no memory for the record"))?;
             tree.hand_over(|memory| keeper.send(&ToKeeper::Record, &[memory]))
                 .map_err(system("the keeper does not listen"))?;
-            (tree, reader, HashMap::new())
+            (tree, reader)
         };
         let requests = Requests::default();
         let filesystem = LiveData::new(reader.clone(), requests.clone());
@@ -285,7 +288,7 @@ impl Server {
         .map_err(system("cannot start a thread"))?;
         let mut files = Files::new();
         let now = SystemTime::now();
-        let leftovers = files.recall(&config.nodes, known, &reader);
+        let leftovers = files.recall(&config.nodes, reader.known(), &reader);
         let changes = files.plan(config.nodes.clone());
         let desk = Desk { files, publishing };
         desk.carry_out(leftovers, now, None);

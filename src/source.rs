@@ -131,6 +131,16 @@ impl Stat {
     }
 }
 
+/// What was told of a znode, behind which nobody goes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// Content with this [`Stat`].
+    Content(Stat),
+    /// That it does not exist; and the [`Stat`] of the last content before, if any was told: a
+    /// server that lags must not bring it back.
+    Absent(Option<Stat>),
+}
+
 /// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Error {

@@ -12,7 +12,7 @@
 //! with the znode raised the pzxid one level up.)
 
 use crate::path::ZnodePath;
-use crate::source::{Error, Session, Stat, Value};
+use crate::source::{Error, Session, Stat, Told, Value};
 
 /// What was last told of a znode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,15 @@ pub(super) enum Known {
     /// That it does not exist; and the last content before, if any was told: a server that lags
     /// must not bring it back.
     Absent(Option<Stat>),
+}
+
+impl From<Told> for Known {
+    fn from(told: Told) -> Self {
+        match told {
+            Told::Content(stat) => Self::Content(stat),
+            Told::Absent(before) => Self::Absent(before),
+        }
+    }
 }
 
 /// How content stands to what is known.

@@ -1,12 +1,12 @@
 //! Which files show which znodes: configuration and updates of the mirror -> changes of the tree.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
 
 use crate::config::{Node, OnDelete};
+use crate::content::Content;
 use crate::mirror::{Reason, Update};
 use crate::path::{FilePath, ZnodePath};
-use crate::source::Stat;
+use crate::source::{Stat, Told};
 use crate::store::Reader;
 use crate::tree::{Change, Kind, Ownership};
 
@@ -26,9 +26,11 @@ struct Znode {
     /// Where in the nodes those stand that show it.
     nodes: Vec<usize>,
     /// The content last told; the same memory that the tree serves.
-    content: Option<Arc<[u8]>>,
+    content: Option<Content>,
     /// The [`Stat`] of that content.
     stat: Option<Stat>,
+    /// Once it was told not to exist: the [`Stat`] of the last content before.
+    before: Option<Stat>,
     state: State,
 }
 
@@ -119,19 +121,30 @@ impl Files {
         changes
     }
 
-    /// Goes on with what another process showed: `known` are the znodes whose content was published
-    /// everywhere. Gives the changes that take away what is not configured any more.
+    /// Goes on with what another process showed: `known` are the znodes of which everything was
+    /// published. Gives the changes that take away what is not configured any more.
     pub(super) fn recall(
         &mut self,
         nodes: &[Node],
-        mut known: HashMap<ZnodePath, Stat>,
+        mut known: HashMap<ZnodePath, Told>,
         tree: &Reader,
     ) -> Vec<Change> {
         for node in nodes {
-            let Some(stat) = known.get(&node.source).copied() else {
+            let Some(told) = known.get(&node.source).copied() else {
                 continue;
             };
-            let content = tree.find(&node.dest).and_then(|ino| tree.read(ino));
+            let content = tree.find(&node.dest).and_then(|ino| tree.content(ino));
+            let stat = match told {
+                Told::Content(stat) => stat,
+                Told::Absent(before) => {
+                    let znode = self.znodes.entry(node.source.clone()).or_default();
+                    znode.state = State::Absent;
+                    znode.before = before;
+                    // Some nodes keep what they showed.
+                    znode.content = znode.content.take().or(content);
+                    continue;
+                }
+            };
             let znode = self.znodes.entry(node.source.clone()).or_default();
             let others = znode
                 .content
@@ -162,10 +175,24 @@ impl Files {
             .collect()
     }
 
-    /// The znodes whose content is known, and its [`Stat`].
-    pub(super) fn told(&self) -> HashMap<ZnodePath, Stat> {
-        let told = |(path, znode): (&ZnodePath, &Znode)| Some((path.clone(), znode.stat?));
-        self.znodes.iter().filter_map(told).collect()
+    /// What was told of znodes.
+    pub(super) fn told(&self) -> HashMap<ZnodePath, Told> {
+        let told = |znode: &Znode| match (&znode.state, znode.stat, znode.before) {
+            (State::Absent, stat, before) => Some(Told::Absent(stat.or(before))),
+            (_, Some(stat), _) => Some(Told::Content(stat)),
+            (_, None, Some(before)) => Some(Told::Absent(Some(before))),
+            (_, None, None) => None,
+        };
+        let znodes = self.znodes.iter();
+        znodes
+            .filter_map(|(path, znode)| Some((path.clone(), told(znode)?)))
+            .collect()
+    }
+
+    /// The [`Stat`] of the content last told of a znode, which may be gone since.
+    pub(super) fn last_stat(&self, path: &ZnodePath) -> Option<Stat> {
+        let znode = self.znodes.get(path)?;
+        znode.stat.or(znode.before)
     }
 
     /// Why there is no session, if there is none.
@@ -186,14 +213,17 @@ impl Files {
                 let Some((znode, nodes)) = self.heard(&path, State::Live) else {
                     return Vec::new();
                 };
-                znode.content = Some(Arc::clone(&value.content));
+                let content = Content::from(value.content);
+                znode.content = Some(content.clone());
                 znode.stat = Some(value.stat);
-                nodes.map(|node| put(node, &value.content)).collect()
+                znode.before = None;
+                nodes.map(|node| put(node, &content)).collect()
             }
             Update::Absent { path } => {
                 let Some((znode, nodes)) = self.heard(&path, State::Absent) else {
                     return Vec::new();
                 };
+                znode.before = znode.stat.or(znode.before);
                 let nodes: Vec<_> = nodes.collect();
                 if nodes.iter().all(|node| node.on_delete == OnDelete::Remove) {
                     znode.content = None;
@@ -303,7 +333,7 @@ impl Default for Files {
     }
 }
 
-fn put(node: &Node, content: &Arc<[u8]>) -> Change {
+fn put(node: &Node, content: &Content) -> Change {
     Change::Put {
         path: node.dest.clone(),
         ownership: Ownership {
@@ -311,7 +341,7 @@ fn put(node: &Node, content: &Arc<[u8]>) -> Change {
             gid: node.gid,
             mode: node.mode,
         },
-        content: Arc::clone(content),
+        content: content.clone(),
     }
 }
 

@@ -4,9 +4,9 @@
 //! of lookups that it was given and may give back. After every step both must tell the same.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use livedata::content::Content;
 use livedata::path::FilePath;
 use livedata::tree::{
     self, Attr, Call, Change, Effect, Fact, Ino, Kind, Ownership, Room, Staged, Tree,
@@ -50,7 +50,7 @@ enum Twin {
     Directory,
     File {
         ownership: Ownership,
-        content: Arc<[u8]>,
+        content: Content,
     },
 }
 
@@ -61,7 +61,7 @@ struct Model {
     /// Lookups the kernel holds.
     lookups: HashMap<Ino, u64>,
     /// What every inode ever seen had in it; they must never differ.
-    contents: HashMap<Ino, Arc<[u8]>>,
+    contents: HashMap<Ino, Content>,
     /// The time of the latest version or confirmation of each path, even if it went away.
     times: HashMap<String, SystemTime>,
     /// Every inode that ever stood at a path.
@@ -334,7 +334,7 @@ impl Model {
                     self.make_directories(path.ancestors());
                     let file = Twin::File {
                         ownership: *ownership,
-                        content: Arc::clone(content),
+                        content: content.clone(),
                     };
                     self.paths.insert(path.to_string(), file);
                 }
@@ -500,10 +500,10 @@ impl Model {
                     assert_eq!((attr.kind, attr.n_links), (Kind::File, 1));
                     assert_eq!(
                         (attr.size, attr.ownership),
-                        (content.len() as u64, *ownership)
+                        (content.n_bytes() as u64, *ownership)
                     );
-                    assert_eq!(tree.read(ino).as_ref(), Some(content));
-                    self.contents.entry(ino).or_insert(Arc::clone(content));
+                    assert_eq!(tree.read(ino).as_deref(), Some(&content.bytes()[..]));
+                    self.contents.entry(ino).or_insert(content.clone());
                     assert_eq!(attr.mtime, self.times[path]);
                 }
             }
@@ -519,7 +519,7 @@ impl Model {
             alive.insert(*ino);
             let attr = tree.attr(*ino).expect("a held inode is alive");
             if attr.kind == Kind::File {
-                assert_eq!(tree.read(*ino).as_ref(), Some(&self.contents[ino]));
+                assert_eq!(tree.content(*ino).as_ref(), Some(&self.contents[ino]));
             }
         }
         assert_eq!(tree.n_inodes(), alive.len(), "nothing else is kept");
