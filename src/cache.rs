@@ -54,6 +54,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use thiserror::Error;
 
+use crate::content::Content;
 use crate::path::ZnodePath;
 use crate::source::Stat;
 use batch::News;
@@ -107,7 +108,7 @@ pub enum Known {
         /// What came with the content.
         stat: Stat,
         /// The bytes.
-        content: Arc<[u8]>,
+        content: Content,
         /// When it was last known to be current: the mtime that its file showed.
         confirmed: SystemTime,
     },
@@ -266,7 +267,7 @@ impl Cache {
 
     /// The znode has this content, which was current at `confirmed`. What is on disk already costs
     /// nothing to tell again.
-    pub fn content(&self, path: &ZnodePath, stat: Stat, content: Arc<[u8]>, confirmed: SystemTime) {
+    pub fn content(&self, path: &ZnodePath, stat: Stat, content: Content, confirmed: SystemTime) {
         let news = News::Content {
             stat,
             content,

@@ -8,6 +8,7 @@
 //! | floor | module | its one idea |
 //! |---|---|---|
 //! | 0 | [`path`] | paths that are valid by construction |
+//! |   | [`content`] | the bytes of a file, wherever they lie |
 //! | 1 | [`tree`] | the pure core: which inode a name means, and what is in it |
 //! |   | [`source`] | what we need of ZooKeeper, as a trait of one connection |
 //! |   | [`config`] | what the user wrote, and what it means |
@@ -36,7 +37,7 @@
 //! knows which files show it -> a [`Change`] -> [`publish`] stages it in the tree, and has the
 //! publisher rename the staged file onto its name -> the kernel asks [`fuse`] to rename, at which
 //! the tree changes, on record -> inotify tells whoever watches. A reader finds the page cache, or
-//! asks [`fuse`], which hands out a slice of an `Arc`.
+//! asks [`fuse`], which hands out a slice of the record: content is in memory once.
 //!
 //! [`Update`]: mirror::Update
 //! [`Change`]: tree::Change
@@ -79,11 +80,13 @@
 pub mod cache;
 mod checksum;
 pub mod config;
+pub mod content;
 pub mod fuse;
 pub mod keeper;
 pub mod logging;
 pub mod mirror;
 pub mod mountpoint;
+mod numbers;
 pub mod path;
 pub mod processes;
 pub mod publish;

@@ -32,9 +32,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
 use crate::path::ZnodePath;
-use crate::source::{ConnectError, Session, Source, Value};
+use crate::source::{ConnectError, Session, Source, Told, Value};
 use backoff::Backoff;
-pub use look::Known;
 use look::{Finding, Occasion};
 
 /// Looks under way at once: enough to fill the pipe, and a bound on what a reply may queue
@@ -68,7 +67,7 @@ pub struct Mirror<S, F> {
     ids: HashMap<ZnodePath, Id>,
     next_id: u64,
     /// What was told before this mirror was, by znodes that are not watched yet.
-    told: HashMap<ZnodePath, Known>,
+    told: HashMap<ZnodePath, Told>,
 }
 
 /// What the mirror has learnt.
@@ -147,7 +146,9 @@ struct Id(u64);
 
 struct Node {
     path: ZnodePath,
-    known: Known,
+    known: Option<Told>,
+    /// Whether this mirror has told it; otherwise another has.
+    told: bool,
     /// The reason last told, so that it is told once.
     unreadable: Option<Reason>,
     /// Since when this session does not know the znode to be as told, or that it does.
@@ -181,7 +182,7 @@ type Watches = FuturesUnordered<Pin<Box<dyn Future<Output = Option<Id>> + Send>>
 struct Begun {
     at: Instant,
     occasion: Occasion,
-    known: Known,
+    known: Option<Told>,
 }
 
 /// Leaves a watch when dropped.
@@ -207,9 +208,9 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
         }
     }
 
-    /// Goes on where another mirror left off: this was told of these znodes, and only what is later
+    /// Goes on where another mirror left off: of these znodes this was told, and only what is later
     /// is told again.
-    pub fn going_on_from(mut self, told: HashMap<ZnodePath, Known>) -> Self {
+    pub fn going_on_from(mut self, told: HashMap<ZnodePath, Told>) -> Self {
         self.told = told;
         self
     }
@@ -325,7 +326,7 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
                     let id = Id(self.next_id);
                     self.next_id += 1;
                     self.ids.insert(path.clone(), id);
-                    let known = self.told.remove(&path).unwrap_or(Known::Nothing);
+                    let known = self.told.remove(&path);
                     self.nodes.insert(id, Node::new(path, known));
                     new.push(id);
                 }
@@ -362,22 +363,28 @@ impl Outage {
 }
 
 impl Node {
-    fn new(path: ZnodePath, known: Known) -> Self {
+    fn new(path: ZnodePath, known: Option<Told>) -> Self {
         Self {
             path,
             known,
             unreadable: None,
-            state: State::Queued(match known {
-                Known::Nothing | Known::Lost(_) => Occasion::Unknown,
-                Known::Content(_) | Known::Absent(_) => Occasion::Reconnected,
-            }),
+            told: false,
+            state: State::Queued(expected(known)),
             watch: None,
             backoff: Backoff::looking(),
         }
     }
 
     fn has_content(&self) -> bool {
-        matches!(self.known, Known::Content(_))
+        matches!(self.known, Some(Told::Content(_)))
+    }
+}
+
+/// What a new session expects of a znode of which this is known.
+fn expected(known: Option<Told>) -> Occasion {
+    match known {
+        None | Some(Told::Lost(_)) => Occasion::Unknown,
+        Some(Told::Content(_) | Told::Absent(_)) => Occasion::Reconnected,
     }
 }
 
@@ -462,12 +469,10 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
         ids.sort_unstable();
         for node in mirror.nodes.values_mut() {
             // Nothing of the session before counts: its watches are gone, and so are its events.
-            node.state = State::Queued(match (node.known, &node.unreadable) {
+            node.state = State::Queued(match &node.unreadable {
                 // A Stat does not say whether the content may be read.
-                (Known::Nothing | Known::Lost(_), _) | (_, Some(Reason::Denied)) => {
-                    Occasion::Unknown
-                }
-                (Known::Content(_) | Known::Absent(_), _) => Occasion::Reconnected,
+                Some(Reason::Denied) => Occasion::Unknown,
+                Some(_) | None => expected(node.known),
             });
             node.watch = None;
         }
@@ -629,14 +634,18 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
                 (Some(watch), None)
             }
             Finding::New { value, watch } => {
-                node.known = Known::Content(value.stat);
+                node.known = Some(Told::Content(value.stat));
+                node.told = true;
                 node.unreadable = None;
                 (self.mirror.tell)(Update::Content { path, value });
                 (Some(watch), None)
             }
             Finding::Absent { watch } => {
-                let is_told = matches!(node.known, Known::Absent(_)) && node.unreadable.is_none();
-                node.known = node.known.without_content();
+                let is_told = matches!(node.known, Some(Told::Absent(_)))
+                    && node.told
+                    && node.unreadable.is_none();
+                node.known = Some(Told::gone(node.known));
+                node.told = true;
                 node.unreadable = None;
                 if !is_told {
                     (self.mirror.tell)(Update::Absent { path });

@@ -24,7 +24,7 @@ use fuser::Notifier;
 use crate::cache::Cache;
 use crate::fuse::Pollers;
 use crate::path::{FilePath, ZnodePath};
-use crate::source::Stat;
+use crate::source::Told;
 use crate::store::{Reader, Writer};
 use crate::tree::{Change, Staged, Step};
 use crate::wire::Socket;
@@ -50,19 +50,8 @@ pub struct Publishing {
 pub struct Known {
     /// The znode.
     pub path: ZnodePath,
-    /// What holds.
-    pub what: What,
-}
-
-/// What is known of a znode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
-    /// The file shows the content that came with this [`Stat`].
-    Content(Stat),
-    /// It does not exist; and the mzxid of the last content before, if there was any.
-    Absent(Option<i64>),
-    /// What was known of it is current still.
-    Current,
+    /// What holds of it; none where what was told before is current still.
+    pub told: Option<Told>,
 }
 
 /// Takes the memory of the record, to pass it on.
@@ -225,24 +214,22 @@ impl Worker {
     /// What was published is for a successor to know, and for the cache.
     fn note(&mut self, known: &Known, file: &FilePath) {
         let path = &known.path;
-        match known.what {
-            What::Content(stat) => self.tree.know(path, Some(stat)),
-            What::Absent(_) => self.tree.know(path, None),
-            What::Current => {}
+        if let Some(told) = known.told {
+            self.tree.know(path, told);
         }
         let Some(cache) = &self.cache else {
             return;
         };
-        if let What::Absent(before) = known.what {
-            return cache.absent(path, before.unwrap_or(0));
-        }
-        let Some(attr) = self.reader.find(file).and_then(|ino| self.reader.attr(ino)) else {
-            return;
-        };
-        match (known.what, self.reader.read(attr.ino)) {
-            (What::Content(stat), Some(content)) => cache.content(path, stat, content, attr.mtime),
-            (What::Current, _) => cache.confirmed([path], attr.mtime),
-            (What::Content(_), None) | (What::Absent(_), _) => {}
+        let shown = self.reader.find(file).and_then(|ino| self.reader.attr(ino));
+        match (known.told, shown) {
+            (None, Some(attr)) => cache.confirmed([path], attr.mtime),
+            (Some(Told::Content(stat)), Some(attr)) => {
+                if let Some(content) = self.reader.content(attr.ino) {
+                    cache.content(path, stat, content, attr.mtime);
+                }
+            }
+            (Some(Told::Absent(before)), _) => cache.absent(path, before.unwrap_or(0)),
+            (Some(Told::Content(_) | Told::Lost(_)) | None, _) => {}
         }
     }
 

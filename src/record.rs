@@ -23,8 +23,10 @@
 //! ignored. Contents are written before the batch that names them. Anything else that does not fit
 //! is [`RecordError::Damaged`].
 //!
-//! Once a [`Fact::Freed`] is written, pages in which no content is needed any more are given back;
-//! contents of inodes that were freed are not read. The log itself only grows: see
+//! A content on record is read where it lies, by the process that wrote it and by its successor, so
+//! it is in memory once: [`Content`] moves there. Nothing is written where a content lies or lay.
+//! Once a [`Fact::Freed`] is written and nobody holds the content, pages in which no other lies are
+//! given back; contents of inodes that were freed are not checked. The log itself only grows: see
 //! [`Record::wants_compaction`].
 
 mod contents;
@@ -42,13 +44,15 @@ use rustix::process::Resource;
 use thiserror::Error;
 
 use crate::checksum::crc32;
+use crate::content::Content;
 use crate::path::ZnodePath;
-use crate::source::Stat;
+use crate::source::Told;
+use crate::sys::Mapping;
 use crate::tree::{Fact, Ino};
-use contents::{Contents, Extent};
+use contents::{Contents, Extent, Stretch};
 
 /// The number of the format of the bytes; it changes with them.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The first bytes of the header, in every format.
 const MAGIC: [u8; 8] = *b"livedata";
@@ -71,9 +75,6 @@ const N_ENTRIES: usize = 512;
 /// What may be in memory in vain, in bytes, before it is worth the work to write the record anew.
 const SLACK: u64 = 8 << 20;
 
-/// How many bytes of small contents are read at once.
-const RUN: u64 = 256 << 10;
-
 /// Something that a successor must know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
@@ -83,8 +84,8 @@ pub enum Entry {
     Known {
         /// The znode.
         path: ZnodePath,
-        /// What ZooKeeper keeps beside the content shown; none where nothing is shown (any more).
-        stat: Option<Stat>,
+        /// What was told of it.
+        told: Told,
     },
     /// Somebody waits with poll(2) for the inode to be superseded.
     Waiting {
@@ -105,6 +106,13 @@ pub struct Record {
     /// How long it was when it was last written anew.
     n_compacted: u64,
     contents: Contents,
+    /// What lies here, and does not show it to all yet.
+    placed: Vec<(Content, Arc<Stretch>)>,
+    /// What is placed stays where it was, for this record may come to nothing.
+    is_draft: bool,
+    /// What another process left that nobody needs; given back by the first append, for it may go
+    /// on after all.
+    unused: Vec<Range<u64>>,
     /// An append failed: what is in memory is void.
     void: bool,
     /// The batch being built, kept for its memory.
@@ -159,6 +167,9 @@ impl Record {
             n_log: N_HEADER as u64,
             n_compacted: 0,
             contents: Contents::default(),
+            placed: Vec::new(),
+            is_draft: false,
+            unused: Vec::new(),
             void: false,
             batch: Vec::new(),
         };
@@ -167,17 +178,16 @@ impl Record {
     }
 
     /// The shortest record of a tree ([`Tree::facts`](crate::tree::Tree::facts)) and of what is
-    /// known of znodes, in memory of its own.
+    /// known of znodes, in memory of its own. Contents stay where they are until it is
+    /// [settled](Record::settle).
     pub fn compacted(
         facts: Vec<Fact>,
-        known: impl Iterator<Item = (ZnodePath, Stat)>,
+        known: impl Iterator<Item = (ZnodePath, Told)>,
     ) -> io::Result<Self> {
         let mut record = Self::create()?;
+        record.is_draft = true;
         let facts = facts.into_iter().map(Entry::Tree);
-        let mut entries = facts.chain(known.map(|(path, stat)| Entry::Known {
-            path,
-            stat: Some(stat),
-        }));
+        let mut entries = facts.chain(known.map(|(path, told)| Entry::Known { path, told }));
         loop {
             let some: Vec<_> = entries.by_ref().take(N_ENTRIES).collect();
             if some.is_empty() {
@@ -189,11 +199,28 @@ impl Record {
         Ok(record)
     }
 
-    /// Takes over the record in `memory`, and tells what is in it, in order. The contents of
-    /// inodes that were freed since are empty.
+    /// It is the record of the mount from here on: contents lie in it.
+    pub fn settle(&mut self) {
+        self.is_draft = false;
+        for (content, stretch) in std::mem::take(&mut self.placed) {
+            if stretch.is_mapped() {
+                content.move_to(stretch);
+            }
+        }
+    }
+
+    /// Takes over the record in `memory`, and hands what is in it to `take`, in order. The contents
+    /// of inodes that are freed later on may be any bytes, and are not to be kept.
     ///
-    /// Its writer must be gone (waited for, not only killed) or must not write any more.
-    pub fn load(memory: OwnedFd) -> Result<(Self, Vec<Entry>), RecordError> {
+    /// Nobody may go by what was taken before all is read: a content, or what comes last, may be
+    /// damaged. An error of `take` ends it.
+    ///
+    /// Its writer must be gone (waited for, not only killed) or must not write any more; in that
+    /// case it may go on if nothing was appended here.
+    pub fn load(
+        memory: OwnedFd,
+        mut take: impl FnMut(Entry) -> Result<(), RecordError>,
+    ) -> Result<Self, RecordError> {
         let memory = File::from(memory);
         let n_log = memory.metadata()?.len().saturating_sub(LOG);
         if n_log < N_HEADER as u64 {
@@ -202,40 +229,47 @@ impl Record {
         if n_log > MAX_LOG {
             return Err(damaged(0, "it is too long"));
         }
-        let mut log = vec![0; n_log as usize];
-        memory.read_exact_at(&mut log, LOG)?;
-        let n_compacted = read_header(&log)?;
+        let n_log = n_log as usize;
+        let mapping = Mapping::new(&memory, LOG, n_log, true)?;
+        let log = mapping.bytes(0..n_log);
+        let n_compacted = read_header(log)?;
 
         let mut contents = Contents::default();
-        let mut entries: Vec<Entry> = Vec::with_capacity(log.len() / 64);
-        // Where the contents of files lie, each with the place of its entry.
-        let mut files: Vec<(FileContent, usize)> = Vec::new();
-        let nothing: Arc<[u8]> = Arc::from([]);
+        let mut checksums: Vec<(Ino, FileContent)> = Vec::new();
+        let mut freed = Vec::new();
+        let nothing = Content::from([]);
         let mut at = N_HEADER;
-        let mut unused = Vec::new();
-        while let Some(mut batch) = next_batch(&log, at)? {
-            let first = entries.len();
+        while let Some(mut batch) = next_batch(log, at)? {
             let end = at + N_BATCH_HEADER + batch.len();
             while !batch.is_empty() {
                 let here = end - batch.len();
-                let (entry, content) = encoding::decode(&mut batch, &nothing)
+                let (mut entry, content) = encoding::decode(&mut batch, &nothing)
                     .ok_or(damaged(here, "this is no entry"))?;
-                if let (Some(ino), Some(content)) = (file(&entry), content) {
-                    let end = content.extent.offset.checked_add(content.extent.n_bytes);
-                    if end.is_none_or(|end| end > LOG) {
-                        return Err(damaged(here, "a content lies outside"));
+                match (&mut entry, content) {
+                    (Entry::Tree(Fact::File { ino, content, .. }), Some(found)) => {
+                        let end = found.extent.offset.checked_add(found.extent.n_bytes);
+                        if end.is_none_or(|end| end > LOG) {
+                            return Err(damaged(here, "a content lies outside"));
+                        }
+                        if contents.get(*ino).is_some() {
+                            return Err(damaged(here, "an inode comes twice"));
+                        }
+                        let stretch = contents.insert(&memory, *ino, found.extent);
+                        if !stretch.is_mapped() {
+                            let reason = "the contents on record cannot be mapped";
+                            return Err(io::Error::new(io::ErrorKind::OutOfMemory, reason).into());
+                        }
+                        checksums.push((*ino, found));
+                        *content = Content::kept(stretch);
                     }
-                    if contents.get(ino).is_some() {
-                        return Err(damaged(here, "an inode comes twice"));
-                    }
-                    contents.insert(ino, content.extent);
-                    files.push((content, entries.len()));
+                    (Entry::Tree(Fact::Freed { ino }), _) => freed.push(*ino),
+                    (Entry::Tree(_) | Entry::Known { .. } | Entry::Waiting { .. }, _) => {}
                 }
-                entries.push(entry);
+                take(entry)?;
             }
-            // The writer may not have come to give these back after its last batch.
-            unused.clear();
-            unused.extend(freed(&entries[first..]).filter_map(|ino| contents.free(ino)));
+            for ino in freed.drain(..) {
+                contents.free(ino);
+            }
             at = end;
         }
         // It was complete when it was handed on.
@@ -245,31 +279,39 @@ impl Record {
         if contents.n_bytes() > memory.metadata()?.blocks() * 512 {
             return Err(damaged(at, "there are more contents than memory"));
         }
-        files.retain(|(content, i)| {
-            content.extent.n_bytes > 0
-                && file(&entries[*i]).and_then(|ino| contents.get(ino)) == Some(content.extent)
-        });
-        read_contents(&memory, files, &mut entries)?;
-        if at < log.len() {
+        for (ino, found) in checksums {
+            if let Some(stretch) = contents.get(ino)
+                && crc32((**stretch).as_ref()) != found.checksum
+            {
+                return Err(RecordError::Damaged {
+                    at: found.extent.offset,
+                    what: "the checksum of a content is wrong",
+                });
+            }
+        }
+        drop(mapping);
+        if at < n_log {
             memory.set_len(LOG + at as u64)?;
         }
-        unused.push(contents.unused_from()..LOG);
-        let record = Self {
+        // What was to be in a batch that was cut off, and what the writer did not come to.
+        let unused = std::iter::once(contents.unused_from()..LOG).collect();
+        Ok(Self {
             memory,
             n_log: at as u64,
             n_compacted,
             contents,
+            placed: Vec::new(),
+            is_draft: false,
+            unused,
             void: false,
             batch: Vec::new(),
-        };
-        record.give_back(unused);
-        Ok((record, entries))
+        })
     }
 
     /// Adds the entries, all of them or none, whenever the process is killed. Files must be new:
     /// a number comes once.
     ///
-    /// When it fails, the record is void: it is emptied, so that nobody goes on with it, and every
+    /// When it fails, the record is void: its log is emptied, so that nobody goes on with it, and every
     /// later append fails.
     pub fn append(&mut self, entries: &[Entry]) -> io::Result<()> {
         if self.void {
@@ -281,8 +323,12 @@ impl Record {
         let written = self.write(entries);
         if written.is_err() {
             self.void = true;
-            // If even this fails, there is nobody left to tell; the error is reported anyway.
-            let _ = self.memory.set_len(0);
+            self.placed.clear();
+            // Contents stay: they are read where they lie. If even this fails, there is nobody left
+            // to tell; the error is reported anyway.
+            let _ = self.memory.set_len(LOG);
+        } else if !self.is_draft {
+            self.settle();
         }
         written
     }
@@ -326,18 +372,24 @@ impl Record {
     }
 
     fn write(&mut self, entries: &[Entry]) -> io::Result<()> {
+        // Before anything is put there.
+        self.give_back(&self.unused);
+        self.unused.clear();
         let mut batch = std::mem::take(&mut self.batch);
         batch.clear();
         batch.extend([0; N_BATCH_HEADER]);
         for entry in entries {
             let content = match entry {
                 Entry::Tree(Fact::File { ino, content, .. }) => {
-                    let extent = self.contents.place(*ino, content.len() as u64);
+                    let bytes = content.bytes();
+                    let extent = self.contents.place(bytes.len() as u64);
                     if extent.end() > LOG {
                         return Err(io::ErrorKind::FileTooLarge.into());
                     }
-                    self.memory.write_all_at(content, extent.offset)?;
-                    let checksum = crc32(content);
+                    self.memory.write_all_at(&bytes, extent.offset)?;
+                    let checksum = crc32(&bytes);
+                    let stretch = self.contents.insert(&self.memory, *ino, extent);
+                    self.placed.push((content.clone(), stretch));
                     Some(FileContent { extent, checksum })
                 }
                 Entry::Tree(_) | Entry::Known { .. } | Entry::Waiting { .. } => None,
@@ -358,16 +410,18 @@ impl Record {
         batch.shrink_to(64 << 10);
         self.batch = batch;
 
-        let unused = freed(entries).filter_map(|ino| self.contents.free(ino));
-        let unused: Vec<_> = unused.collect();
-        self.give_back(unused);
+        for ino in freed(entries) {
+            self.contents.free(ino);
+        }
+        let unused = self.contents.unused();
+        self.give_back(&unused);
         Ok(())
     }
 
-    fn give_back(&self, unused: Vec<Range<u64>>) {
+    fn give_back(&self, unused: &[Range<u64>]) {
         let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        for Range { start, end } in unused.into_iter().filter(|range| !range.is_empty()) {
-            if let Err(err) = rustix::fs::fallocate(&self.memory, how, start, end - start) {
+        for Range { start, end } in unused.iter().filter(|range| !range.is_empty()) {
+            if let Err(err) = rustix::fs::fallocate(&self.memory, how, *start, end - start) {
                 log::debug!("memory of the record could not be given back: {err}");
             }
         }
@@ -416,82 +470,11 @@ fn next_batch(log: &[u8], at: usize) -> Result<Option<&[u8]>, RecordError> {
     Ok(Some(batch))
 }
 
-/// The file that the entry makes.
-fn file(entry: &Entry) -> Option<Ino> {
-    match entry {
-        Entry::Tree(Fact::File { ino, .. }) => Some(*ino),
-        Entry::Tree(_) | Entry::Known { .. } | Entry::Waiting { .. } => None,
-    }
-}
-
 /// The inodes that the entries say are no more.
 fn freed(entries: &[Entry]) -> impl Iterator<Item = Ino> {
     entries.iter().filter_map(|entry| match entry {
         Entry::Tree(Fact::Freed { ino }) => Some(*ino),
         Entry::Tree(_) | Entry::Known { .. } | Entry::Waiting { .. } => None,
-    })
-}
-
-/// Reads contents into their entries, small neighbours together.
-fn read_contents(
-    memory: &File,
-    mut wanted: Vec<(FileContent, usize)>,
-    entries: &mut [Entry],
-) -> Result<(), RecordError> {
-    wanted.sort_unstable_by_key(|(content, _)| content.extent.offset);
-    let mut fill = |i: usize, read: Arc<[u8]>| {
-        if let Entry::Tree(Fact::File { content, .. }) = &mut entries[i] {
-            *content = read;
-        }
-    };
-    let mut run = Vec::new();
-    let mut rest = &wanted[..];
-    while let Some((first, _)) = rest.first() {
-        let start = first.extent.offset;
-        let mut end = first.extent.end();
-        let mut n = 1;
-        for (next, _) in &rest[1..] {
-            let gap = next.extent.offset.saturating_sub(end);
-            if gap > RUN / 8 || next.extent.end().max(end) - start > RUN {
-                break;
-            }
-            end = end.max(next.extent.end());
-            n += 1;
-        }
-        let (together, others) = rest.split_at(n);
-        rest = others;
-        if let [(content, i)] = together {
-            fill(*i, read_alone(memory, content)?);
-            continue;
-        }
-        run.resize((end - start) as usize, 0);
-        memory.read_exact_at(&mut run, start)?;
-        for (content, i) in together {
-            let from = (content.extent.offset - start) as usize;
-            let bytes = &run[from..from + content.extent.n_bytes as usize];
-            check(bytes, content)?;
-            fill(*i, bytes.into());
-        }
-    }
-    Ok(())
-}
-
-fn read_alone(memory: &File, content: &FileContent) -> Result<Arc<[u8]>, RecordError> {
-    let n_bytes = content.extent.n_bytes as usize;
-    let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, n_bytes).collect();
-    let into = Arc::get_mut(&mut bytes).expect("it was just made");
-    memory.read_exact_at(into, content.extent.offset)?;
-    check(&bytes, content)?;
-    Ok(bytes)
-}
-
-fn check(bytes: &[u8], content: &FileContent) -> Result<(), RecordError> {
-    if crc32(bytes) == content.checksum {
-        return Ok(());
-    }
-    Err(RecordError::Damaged {
-        at: content.extent.offset,
-        what: "the checksum of a content is wrong",
     })
 }
 

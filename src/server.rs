@@ -11,7 +11,7 @@ mod files;
 mod keeping;
 mod kernel;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -34,12 +34,13 @@ use crate::config::{self, Config};
 use crate::fuse::{LiveData, Publishers, Requests};
 use crate::keeper;
 use crate::logging::{self, Logging};
-use crate::mirror::{Command, Known, Mirror, Reason, Update};
+use crate::mirror::{Command, Mirror, Reason, Update};
 use crate::path::ZnodePath;
 use crate::processes::{Start, ToKeeper, ToServer};
 use crate::publish::Publishing;
 use crate::record::{Record, RecordError};
 use crate::service;
+use crate::source::Told;
 use crate::source::zookeeper::ZooKeeper;
 use crate::store::{self, Reader};
 use crate::tree::{Change, Ownership};
@@ -211,8 +212,8 @@ impl Desk {
     /// Has everything noted in the cache that is known of these znodes.
     fn keep_known(&self, cache: &Cache, of: impl Fn(&ZnodePath) -> bool) {
         let told = self.files.told().into_iter().filter(|(path, _)| of(path));
-        for (path, known) in told {
-            if let Known::Absent(before) = known {
+        for (path, told) in told {
+            if let Told::Absent(before) = told {
                 cache.absent(&path, before.unwrap_or(0));
             }
         }
@@ -250,7 +251,7 @@ impl Server {
             Some((config, _)) => keeping::open(config, &start.mountpoint),
             None => (None, Left::nothing()),
         };
-        let (tree, reader, known) = if start.takes_over {
+        let (tree, reader) = if start.takes_over {
             let record = record.ok_or_else(no("no record came"))?;
             store::restored(mounter(), record)?
         } else {
@@ -260,7 +261,7 @@ impl Server {
                     .map_err(system("no memory for the record"))?;
             tree.hand_over(|memory| keeper.send(&ToKeeper::Record, &[memory]))
                 .map_err(system("the keeper does not listen"))?;
-            (tree, reader, HashMap::new())
+            (tree, reader)
         };
         let requests = Requests::default();
         let filesystem = LiveData::new(reader.clone(), requests.clone());
@@ -323,7 +324,7 @@ impl Server {
         )
         .map_err(system("cannot start a thread"))?;
         let mut files = Files::new();
-        let mut changes = files.recall(&config.nodes, &known, &reader);
+        let mut changes = files.recall(&config.nodes, &reader);
         changes.extend(files.plan(config.nodes.clone()));
         changes.extend(files.recall_cached(left.entries, SystemTime::now()));
         if start.takes_over {

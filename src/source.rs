@@ -131,6 +131,29 @@ impl Stat {
     }
 }
 
+/// What was told of a znode, behind which nobody goes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// Content with this [`Stat`].
+    Content(Stat),
+    /// Content with this [`Stat`], which is not at hand any more, so it is to be told again.
+    Lost(Stat),
+    /// That it does not exist; and the mzxid of the last content before, if any was told: a server
+    /// that lags must not bring it back.
+    Absent(Option<i64>),
+}
+
+impl Told {
+    /// What holds once the znode is gone, when this was told before.
+    pub fn gone(before: Option<Self>) -> Self {
+        match before {
+            None => Self::Absent(None),
+            Some(Self::Content(stat) | Self::Lost(stat)) => Self::Absent(Some(stat.mzxid)),
+            Some(Self::Absent(before)) => Self::Absent(before),
+        }
+    }
+}
+
 /// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Error {

@@ -12,9 +12,10 @@ use std::time::SystemTime;
 
 use parking_lot::RwLock;
 
+use crate::content::{Bytes, Content};
 use crate::path::{FilePath, Name, ZnodePath};
 use crate::record::{Entry, Record, RecordError};
-use crate::source::Stat;
+use crate::source::Told;
 use crate::tree::{Attr, Change, Effect, Fact, Ino, Kind, Listed, Ownership, Room, Staged, Tree};
 
 /// The most open files of one inode on which somebody is on record to wait: nobody says when one is
@@ -36,7 +37,7 @@ struct State {
 struct Recording {
     record: Record,
     /// What the mount shows of znodes.
-    known: HashMap<ZnodePath, Stat>,
+    known: HashMap<ZnodePath, Told>,
     /// Who waits for which inode, by the kernel's names for their open files.
     waiting: HashMap<Ino, HashSet<u64>>,
     /// Nothing is written, for another process may read the record, or go on with it.
@@ -67,43 +68,40 @@ pub fn recorded(
     }))
 }
 
-/// The tree that is on record in `memory`, recorded on, and what the mount shows of znodes.
+/// The tree that is on record in `memory`, recorded on; see [`Reader::known`].
 ///
 /// The process that wrote it must be gone, or frozen ([`Writer::freeze`]); in that case nothing may
 /// be changed, forgotten or disinherited here before it is certain that the other does not thaw.
-pub fn restored(
-    directories: Ownership,
-    memory: OwnedFd,
-) -> Result<(Writer, Reader, HashMap<ZnodePath, Stat>), RecordError> {
-    let (record, entries) = Record::load(memory)?;
+pub fn restored(directories: Ownership, memory: OwnedFd) -> Result<(Writer, Reader), RecordError> {
     let mut known = HashMap::new();
     let mut waiting: HashMap<Ino, HashSet<u64>> = HashMap::new();
-    let facts = entries.into_iter().filter_map(|entry| match entry {
-        Entry::Tree(fact) => Some(fact),
-        Entry::Waiting { ino, handle } => {
-            waiting.entry(ino).or_default().insert(handle);
-            None
+    let mut tree = Tree::new(directories, SystemTime::UNIX_EPOCH);
+    let record = Record::load(memory, |entry| {
+        match entry {
+            Entry::Tree(fact) => {
+                if !tree.go_on_with(fact) {
+                    return Err(RecordError::Contradiction);
+                }
+            }
+            Entry::Waiting { ino, handle } => {
+                waiting.entry(ino).or_default().insert(handle);
+            }
+            Entry::Known { path, told } => {
+                known.insert(path, told);
+            }
         }
-        Entry::Known { path, stat } => {
-            match stat {
-                Some(stat) => known.insert(path, stat),
-                None => known.remove(&path),
-            };
-            None
-        }
-    });
-    let mut tree = Tree::restore(directories, facts).ok_or(RecordError::Contradiction)?;
+        Ok(())
+    })?;
     tree.record();
     waiting.retain(|ino, _| tree.attr(*ino).is_some());
     let recording = Recording {
         waiting,
-        ..Recording::new(record, known.clone())
+        ..Recording::new(record, known)
     };
-    let (writer, reader) = shared(State {
+    Ok(shared(State {
         tree,
         recording: Some(recording),
-    });
-    Ok((writer, reader, known))
+    }))
 }
 
 fn shared(state: State) -> (Writer, Reader) {
@@ -141,23 +139,19 @@ impl Writer {
         self.0.read().tree.is_staged(directory, name)
     }
 
-    /// The mount shows the znode as it was when it had this [`Stat`], or does not show it. A
-    /// successor is told. Not while frozen.
-    pub fn know(&mut self, path: &ZnodePath, stat: Option<Stat>) {
+    /// The mount shows the znode as was told of it. A successor goes on from that. Not while frozen.
+    pub fn know(&mut self, path: &ZnodePath, told: Told) {
         let mut state = self.0.write();
         let Some(recording) = &mut state.recording else {
             return;
         };
         debug_assert!(!recording.frozen, "something is published while frozen");
-        if recording.frozen || recording.known.get(path) == stat.as_ref() {
+        if recording.frozen || recording.known.get(path) == Some(&told) {
             return;
         }
-        match stat {
-            Some(stat) => recording.known.insert(path.clone(), stat),
-            None => recording.known.remove(path),
-        };
+        recording.known.insert(path.clone(), told);
         let path = path.clone();
-        recording.append(&[Entry::Known { path, stat }]);
+        recording.append(&[Entry::Known { path, told }]);
     }
 
     /// Makes no more changes and writes nothing from here on, so that another process can read the
@@ -216,10 +210,11 @@ impl Writer {
             return Err(io::Error::other("the record is frozen"));
         }
         let known = recording.known.iter();
-        let known = known.map(|(path, stat)| (path.clone(), *stat));
+        let known = known.map(|(path, told)| (path.clone(), *told));
         let mut record = Record::compacted(tree.facts(), known)?;
         record.append(&recording.waiting_entries())?;
         tell(record.descriptor())?;
+        record.settle();
         recording.record = record;
         Ok(())
     }
@@ -330,9 +325,21 @@ impl Reader {
         self.0.read().tree.attr(ino)
     }
 
+    /// See [`Tree::content`].
+    pub fn content(&self, ino: Ino) -> Option<Content> {
+        self.0.read().tree.content(ino)
+    }
+
     /// See [`Tree::read`].
-    pub fn read(&self, ino: Ino) -> Option<Arc<[u8]>> {
+    pub fn read(&self, ino: Ino) -> Option<Bytes> {
         self.0.read().tree.read(ino)
+    }
+
+    /// What the mount shows of znodes, as it is on record.
+    pub fn known(&self) -> HashMap<ZnodePath, Told> {
+        let state = self.0.read();
+        let recording = state.recording.as_ref();
+        recording.map_or_else(HashMap::new, |recording| recording.known.clone())
     }
 
     /// See [`Tree::paths`].
@@ -419,7 +426,7 @@ impl State {
 }
 
 impl Recording {
-    fn new(record: Record, known: HashMap<ZnodePath, Stat>) -> Self {
+    fn new(record: Record, known: HashMap<ZnodePath, Told>) -> Self {
         Self {
             record,
             known,

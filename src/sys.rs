@@ -2,7 +2,9 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::ptr::NonNull;
 
 /// Clears the read-only attribute of a mount, given by a descriptor of its root. The super block
 /// and the other mounts of it stay as they are.
@@ -50,5 +52,67 @@ pub(crate) fn replace_descriptor(from: impl AsFd, over: RawFd) -> io::Result<()>
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+/// Bytes of a memfd, mapped to be read.
+pub(crate) struct Mapping {
+    start: NonNull<u8>,
+    n_bytes: usize,
+}
+
+// SAFETY: it is memory that is only read through it, and that no thread is bound to.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps so many bytes from `offset` on, which is a multiple of the size of a page. Those that
+    /// are `needed` at once are best mapped at once.
+    ///
+    /// What [`Mapping::bytes`] is asked for must lie in the file, which must not be cut short, and
+    /// must not be written or given back while it is borrowed.
+    pub(crate) fn new(
+        memory: impl AsFd,
+        offset: u64,
+        n_bytes: usize,
+        needed: bool,
+    ) -> io::Result<Self> {
+        let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
+        let populate = if needed { libc::MAP_POPULATE } else { 0 };
+        // SAFETY: the kernel chooses where, so nothing that is mapped is replaced; the descriptor
+        // is borrowed for the call, and the mapping needs it no longer.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                n_bytes,
+                libc::PROT_READ,
+                libc::MAP_SHARED | populate,
+                memory.as_fd().as_raw_fd(),
+                offset,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Self { start, n_bytes })
+    }
+
+    /// The bytes in this range of the mapping.
+    pub(crate) fn bytes(&self, range: Range<usize>) -> &[u8] {
+        assert!(range.start <= range.end && range.end <= self.n_bytes);
+        // SAFETY: the range is mapped while `self` is borrowed, and is not written meanwhile: see
+        // `Mapping::new`.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(range.start), range.len()) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: it was mapped so, and nobody borrows any of it.
+        unsafe {
+            libc::munmap(self.start.as_ptr().cast(), self.n_bytes);
+        }
     }
 }

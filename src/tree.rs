@@ -15,9 +15,9 @@ mod fact;
 mod inodes;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::content::{Bytes, Content};
 use crate::path::{FilePath, Name};
 use clock::Clock;
 use directory::Directory;
@@ -108,7 +108,7 @@ pub enum Change {
         /// Who owns it, and its permission bits.
         ownership: Ownership,
         /// All of its bytes.
-        content: Arc<[u8]>,
+        content: Content,
     },
     /// The file has this content, as it was known before this mount was, and last known to be
     /// current at this time. What is there already is newer, and stays.
@@ -118,7 +118,7 @@ pub enum Change {
         /// Who owns it, and its permission bits.
         ownership: Ownership,
         /// All of its bytes.
-        content: Arc<[u8]>,
+        content: Content,
         /// Its time of modification.
         mtime: SystemTime,
     },
@@ -297,20 +297,25 @@ impl Tree {
     /// it is not known: see [`Tree::inherited`]. None where the facts do not fit together.
     pub fn restore(directories: Ownership, facts: impl IntoIterator<Item = Fact>) -> Option<Self> {
         let mut tree = Self::new(directories, SystemTime::UNIX_EPOCH);
-        for fact in facts {
-            match &fact {
-                Fact::File { mtime, .. }
-                | Fact::Broken { mtime, .. }
-                | Fact::Directory { mtime, .. }
-                | Fact::Time { mtime, .. } => tree.clock.given(*mtime),
-                Fact::Floor { latest, .. } => tree.clock.given(*latest),
-                Fact::Linked { .. } | Fact::Unlinked { .. } | Fact::Freed { .. } => {}
-            }
-            if !tree.inodes.restore(fact) {
-                return None;
-            }
+        facts
+            .into_iter()
+            .all(|fact| tree.go_on_with(fact))
+            .then_some(tree)
+    }
+
+    /// [`Tree::restore`] by one more fact, for a tree that was [new](Tree::new) at the epoch. False
+    /// where it does not fit.
+    #[must_use]
+    pub fn go_on_with(&mut self, fact: Fact) -> bool {
+        match &fact {
+            Fact::File { mtime, .. }
+            | Fact::Broken { mtime, .. }
+            | Fact::Directory { mtime, .. }
+            | Fact::Time { mtime, .. } => self.clock.given(*mtime),
+            Fact::Floor { latest, .. } => self.clock.given(*latest),
+            Fact::Linked { .. } | Fact::Unlinked { .. } | Fact::Freed { .. } => {}
         }
-        Some(tree)
+        self.inodes.restore(fact)
     }
 
     /// Notes facts from here on, for [`Tree::take_facts`].
@@ -334,7 +339,7 @@ impl Tree {
             let mtime = inode.mtime;
             match &inode.body {
                 Body::File { content, ownership } => {
-                    let (content, ownership) = (Arc::clone(content), *ownership);
+                    let (content, ownership) = (content.clone(), *ownership);
                     facts.push(Fact::File {
                         ino,
                         ownership,
@@ -554,7 +559,7 @@ impl Tree {
         let (kind, size, ownership, n_links) = match &inode.body {
             Body::File { content, ownership } => (
                 Kind::File,
-                content.len() as u64,
+                content.n_bytes() as u64,
                 *ownership,
                 u32::from(inode.is_linked()),
             ),
@@ -582,11 +587,16 @@ impl Tree {
     }
 
     /// The content of a file that has not been freed and can be read.
-    pub fn read(&self, ino: Ino) -> Option<Arc<[u8]>> {
+    pub fn content(&self, ino: Ino) -> Option<Content> {
         match &self.inodes.find(ino)?.body {
-            Body::File { content, .. } => Some(Arc::clone(content)),
+            Body::File { content, .. } => Some(content.clone()),
             Body::Broken { .. } | Body::Directory(_) => None,
         }
+    }
+
+    /// The bytes of [`Tree::content`].
+    pub fn read(&self, ino: Ino) -> Option<Bytes> {
+        Some(self.content(ino)?.bytes())
     }
 
     /// Hands the entries of a directory after `cookie` (0 at first) to `take`, in a fixed order,

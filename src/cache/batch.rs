@@ -1,8 +1,8 @@
 //! What is to be written: the newest per znode, however often it was told.
 
+use crate::content::Content;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::path::ZnodePath;
@@ -25,7 +25,7 @@ pub(super) struct Batch {
 pub(super) enum News {
     Content {
         stat: Stat,
-        content: Arc<[u8]>,
+        content: Content,
         confirmed: SystemTime,
     },
     Absent {

@@ -306,7 +306,7 @@ impl Reader {
                     stat, confirmed, ..
                 } => Known::Content {
                     stat,
-                    content: self.contents.remove(path)?,
+                    content: self.contents.remove(path)?.into(),
                     confirmed,
                 },
                 What::Absent { zxid } => Known::Absent { zxid },

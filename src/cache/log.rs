@@ -165,7 +165,7 @@ impl Log {
                             path: path.clone(),
                             stat: *stat,
                             confirmed: *confirmed,
-                            content,
+                            content: &content.bytes(),
                         };
                         let what = What::Content {
                             id: next_id,

@@ -12,21 +12,7 @@
 //! with the znode raised the pzxid one level up.)
 
 use crate::path::ZnodePath;
-use crate::source::{Error, Session, Stat, Value};
-
-/// What was last told of a znode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Known {
-    /// Nothing yet.
-    Nothing,
-    /// Content with this [`Stat`].
-    Content(Stat),
-    /// Content with this [`Stat`], which is not at hand any more: it is told again.
-    Lost(Stat),
-    /// That it does not exist; and the mzxid of the last content before, if any was told: a server
-    /// that lags must not bring it back.
-    Absent(Option<i64>),
-}
+use crate::source::{Error, Session, Stat, Told, Value};
 
 /// How content stands to what is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,25 +51,15 @@ pub(super) enum Finding<W> {
     Failed(String),
 }
 
-impl Known {
-    /// What is known once the znode is known not to exist.
-    pub fn without_content(self) -> Self {
-        match self {
-            Self::Nothing => Self::Absent(None),
-            Self::Content(stat) | Self::Lost(stat) => Self::Absent(Some(stat.mzxid)),
-            Self::Absent(before) => Self::Absent(before),
-        }
-    }
-
-    fn age_of(&self, stat: &Stat) -> Age {
-        match self {
-            Self::Nothing | Self::Absent(None) => Age::Later,
-            Self::Content(known) | Self::Lost(known) if stat.order() > known.order() => Age::Later,
-            Self::Content(known) if same_writing(stat, known) => Age::Same,
-            Self::Lost(known) if same_writing(stat, known) => Age::Later,
-            Self::Absent(Some(before)) if stat.czxid > *before => Age::Later,
-            Self::Content(_) | Self::Lost(_) | Self::Absent(Some(_)) => Age::Earlier,
-        }
+/// How content with this [`Stat`] stands to what was told.
+fn age(known: Option<Told>, stat: &Stat) -> Age {
+    match known {
+        None | Some(Told::Absent(None)) => Age::Later,
+        Some(Told::Content(told) | Told::Lost(told)) if stat.order() > told.order() => Age::Later,
+        Some(Told::Content(told)) if same_writing(stat, &told) => Age::Same,
+        Some(Told::Lost(told)) if same_writing(stat, &told) => Age::Later,
+        Some(Told::Absent(Some(before))) if stat.czxid > before => Age::Later,
+        Some(Told::Content(_) | Told::Lost(_) | Told::Absent(Some(_))) => Age::Earlier,
     }
 }
 
@@ -99,7 +75,7 @@ fn same_writing(one: &Stat, other: &Stat) -> bool {
 pub(super) async fn look<S: Session>(
     session: &S,
     path: &ZnodePath,
-    known: Known,
+    known: Option<Told>,
     occasion: Occasion,
     doubted: bool,
 ) -> Finding<S::Watch> {
@@ -116,7 +92,7 @@ pub(super) async fn look<S: Session>(
 async fn try_look<S: Session>(
     session: &S,
     path: &ZnodePath,
-    known: Known,
+    known: Option<Told>,
     occasion: Occasion,
     doubted: bool,
 ) -> Result<Finding<S::Watch>, Error> {
@@ -136,13 +112,13 @@ async fn try_look<S: Session>(
     // The watch is armed first; what changes after it, it tells.
     let (found, watch) = session.check_and_watch(path).await?;
     match (found, known) {
-        (Some(stat), _) if known.age_of(&stat) == Age::Same => Ok(Finding::Same { watch }),
+        (Some(stat), _) if age(known, &stat) == Age::Same => Ok(Finding::Same { watch }),
         (Some(_), _) => {
             let value = session.read(path).await?;
             judge(session, path, known, value, watch).await
         }
-        (None, Known::Nothing | Known::Absent(_)) => Ok(Finding::Absent { watch }),
-        (None, Known::Content(stat) | Known::Lost(stat)) => {
+        (None, None | Some(Told::Absent(_))) => Ok(Finding::Absent { watch }),
+        (None, Some(Told::Content(stat) | Told::Lost(stat))) => {
             absence(session, path, known, stat.mzxid, watch).await
         }
     }
@@ -152,11 +128,11 @@ async fn try_look<S: Session>(
 async fn judge<S: Session>(
     session: &S,
     path: &ZnodePath,
-    known: Known,
+    known: Option<Told>,
     value: Value,
     watch: S::Watch,
 ) -> Result<Finding<S::Watch>, Error> {
-    match known.age_of(&value.stat) {
+    match age(known, &value.stat) {
         Age::Same => return Ok(Finding::Same { watch }),
         Age::Later => return Ok(Finding::New { value, watch }),
         Age::Earlier => {}
@@ -167,10 +143,10 @@ async fn judge<S: Session>(
     }
     session.sync(path).await?;
     let value = match (session.read(path).await, known) {
-        (Err(Error::NoNode), Known::Absent(_)) => return Ok(Finding::Absent { watch }),
+        (Err(Error::NoNode), Some(Told::Absent(_))) => return Ok(Finding::Absent { watch }),
         (read, _) => read?,
     };
-    match known.age_of(&value.stat) {
+    match age(known, &value.stat) {
         Age::Same => return Ok(Finding::Same { watch }),
         Age::Later => {}
         Age::Earlier => log::warn!(
@@ -185,7 +161,7 @@ async fn judge<S: Session>(
 async fn absence<S: Session>(
     session: &S,
     path: &ZnodePath,
-    known: Known,
+    known: Option<Told>,
     mzxid: i64,
     watch: S::Watch,
 ) -> Result<Finding<S::Watch>, Error> {

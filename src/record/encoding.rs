@@ -4,13 +4,13 @@
 //! its length in bytes (four) and UTF-8, a time is seconds (eight) and nanoseconds (four) since the
 //! epoch. The content of a file lies elsewhere: its fields say where, how long, and its checksum.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::content::Content;
 use crate::path::{Name, ZnodePath};
 use crate::record::contents::Extent;
 use crate::record::{Entry, FileContent};
-use crate::source::Stat;
+use crate::source::{Stat, Told};
 use crate::tree::{Fact, Ino, Ownership};
 
 const FILE: u8 = 1;
@@ -21,9 +21,10 @@ const TIME: u8 = 5;
 const FREED: u8 = 6;
 const FLOOR: u8 = 7;
 const KNOWN: u8 = 8;
-const UNKNOWN: u8 = 9;
+const ABSENT: u8 = 9;
 const WAITING: u8 = 10;
-const BROKEN: u8 = 11;
+const ABSENT_AFTER: u8 = 11;
+const BROKEN: u8 = 12;
 
 /// Adds an entry to `bytes`; `content` says where that of a file lies.
 pub(super) fn encode(entry: &Entry, content: Option<FileContent>, bytes: &mut Vec<u8>) {
@@ -92,15 +93,26 @@ pub(super) fn encode(entry: &Entry, content: Option<FileContent>, bytes: &mut Ve
         }
         Entry::Known {
             path,
-            stat: Some(stat),
+            told: Told::Content(stat) | Told::Lost(stat),
         } => {
             bytes.push(KNOWN);
             encode_text(path.as_str(), bytes);
             encode_stat(stat, bytes);
         }
-        Entry::Known { path, stat: None } => {
-            bytes.push(UNKNOWN);
+        Entry::Known {
+            path,
+            told: Told::Absent(None),
+        } => {
+            bytes.push(ABSENT);
             encode_text(path.as_str(), bytes);
+        }
+        Entry::Known {
+            path,
+            told: Told::Absent(Some(before)),
+        } => {
+            bytes.push(ABSENT_AFTER);
+            encode_text(path.as_str(), bytes);
+            bytes.extend(before.to_le_bytes());
         }
         Entry::Waiting { ino, handle } => {
             bytes.push(WAITING);
@@ -111,11 +123,8 @@ pub(super) fn encode(entry: &Entry, content: Option<FileContent>, bytes: &mut Ve
 }
 
 /// Takes the next entry off `bytes`, and where the content of a file lies, which is `content` until
-/// it is read. None where that is no entry.
-pub(super) fn decode(
-    bytes: &mut &[u8],
-    content: &Arc<[u8]>,
-) -> Option<(Entry, Option<FileContent>)> {
+/// it is found. None where that is no entry.
+pub(super) fn decode(bytes: &mut &[u8], content: &Content) -> Option<(Entry, Option<FileContent>)> {
     let [kind] = take(bytes)?;
     let entry = match kind {
         FILE => {
@@ -123,7 +132,7 @@ pub(super) fn decode(
                 ino: new_ino(bytes)?,
                 ownership: ownership(bytes)?,
                 mtime: time(bytes)?,
-                content: Arc::clone(content),
+                content: content.clone(),
             };
             let content = FileContent {
                 extent: Extent {
@@ -167,11 +176,15 @@ pub(super) fn decode(
         }),
         KNOWN => Entry::Known {
             path: ZnodePath::parse(text(bytes)?).ok()?,
-            stat: Some(stat(bytes)?),
+            told: Told::Content(stat(bytes)?),
         },
-        UNKNOWN => Entry::Known {
+        ABSENT => Entry::Known {
             path: ZnodePath::parse(text(bytes)?).ok()?,
-            stat: None,
+            told: Told::Absent(None),
+        },
+        ABSENT_AFTER => Entry::Known {
+            path: ZnodePath::parse(text(bytes)?).ok()?,
+            told: Told::Absent(Some(i64::from_le_bytes(take(bytes)?))),
         },
         WAITING => Entry::Waiting {
             ino: ino(bytes)?,

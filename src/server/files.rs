@@ -5,15 +5,15 @@
 //! yet. A file of a znode that is stale for too long is broken, where the configuration wants that.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::cache;
 use crate::config::{Node, OnDelete, OnDisconnect};
-use crate::mirror::{Known, Reason, Update};
+use crate::content::Content;
+use crate::mirror::{Reason, Update};
 use crate::path::{FilePath, ZnodePath};
-use crate::publish::{self, What};
-use crate::source::Stat;
+use crate::publish::Known;
+use crate::source::Told;
 use crate::store::Reader;
 use crate::tree::{Change, Kind, Ownership};
 
@@ -32,17 +32,17 @@ pub(super) struct Files {
 }
 
 /// A change, and what holds of a znode once it is published.
-pub(super) type Noted = (Change, Option<publish::Known>);
+pub(super) type Noted = (Change, Option<Known>);
 
 /// What is known of a znode.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Znode {
     /// Where in the nodes those stand that show it.
     nodes: Vec<usize>,
     /// The content last told; the same memory that the tree serves.
-    content: Option<Arc<[u8]>>,
-    /// What the mirror would go on from.
-    known: Known,
+    content: Option<Content>,
+    /// What was told of it, by a mirror of this process or before.
+    told: Option<Told>,
     state: State,
     stale: Option<Stale>,
 }
@@ -90,18 +90,6 @@ impl Progress {
     /// Nodes whose znode was not heard of.
     pub(super) fn n_unheard(&self) -> usize {
         self.n_nodes - self.n_answered
-    }
-}
-
-impl Default for Znode {
-    fn default() -> Self {
-        Self {
-            nodes: Vec::new(),
-            content: None,
-            known: Known::Nothing,
-            state: State::Unknown,
-            stale: None,
-        }
     }
 }
 
@@ -191,30 +179,24 @@ impl Files {
         changes
     }
 
-    /// Goes on with what another process showed: `known` are the znodes whose content was published
-    /// everywhere. Gives the changes that take away what is not configured any more.
-    pub(super) fn recall(
-        &mut self,
-        nodes: &[Node],
-        known: &HashMap<ZnodePath, Stat>,
-        tree: &Reader,
-    ) -> Vec<Change> {
+    /// Goes on with what another process showed, as it is on record. Gives the changes that take
+    /// away what is not configured any more.
+    pub(super) fn recall(&mut self, nodes: &[Node], tree: &Reader) -> Vec<Change> {
+        let known = tree.known();
         for node in nodes {
-            let Some(stat) = known.get(&node.source).copied() else {
+            let Some(told) = known.get(&node.source).copied() else {
                 continue;
             };
-            let content = tree.find(&node.dest).and_then(|ino| tree.read(ino));
+            let content = tree.find(&node.dest).and_then(|ino| tree.content(ino));
             let znode = self.znodes.entry(node.source.clone()).or_default();
-            let alike = match znode.known {
-                Known::Nothing => content.is_some(),
-                Known::Content(_) => content == znode.content,
-                Known::Lost(_) | Known::Absent(_) => false,
-            };
             znode.stale = Some(Stale::now());
-            // What is not shown everywhere, or not alike, or broken, is read again.
-            (znode.known, znode.content) = match alike {
-                true => (Known::Content(stat), content),
-                false => (Known::Lost(stat), None),
+            (znode.told, znode.content) = match (told, znode.told) {
+                // Some nodes keep what they showed.
+                (Told::Absent(_), _) => (Some(told), znode.content.take().or(content)),
+                (Told::Content(_), None) if content.is_some() => (Some(told), content),
+                (_, Some(Told::Content(_))) if content == znode.content => (Some(told), content),
+                // What is not shown everywhere, or not alike, or broken, is read again.
+                (Told::Content(stat) | Told::Lost(stat), _) => (Some(Told::Lost(stat)), None),
             };
         }
         let dests: HashSet<&FilePath> = nodes.iter().map(|node| &node.dest).collect();
@@ -255,40 +237,38 @@ impl Files {
                     changes.extend(nodes.map(|node| Change::Recall {
                         path: node.dest.clone(),
                         ownership: ownership(node),
-                        content: Arc::clone(&content),
+                        content: content.clone(),
                         mtime: confirmed,
                     }));
                     znode.content = Some(content);
-                    znode.known = Known::Content(stat);
+                    znode.told = Some(Told::Content(stat));
                     znode.stale = Some(Stale {
                         since: Instant::now(),
                         age: now.duration_since(confirmed).unwrap_or_default(),
                     });
                 }
-                cache::Known::Absent { zxid } => znode.known = Known::Absent(Some(zxid)),
+                cache::Known::Absent { zxid } => znode.told = Some(Told::Absent(Some(zxid))),
             }
         }
         changes
     }
 
-    /// What a mirror is to go on from.
-    pub(super) fn told(&self) -> HashMap<ZnodePath, Known> {
-        self.znodes
-            .iter()
-            .filter(|(_, znode)| znode.known != Known::Nothing)
-            .map(|(path, znode)| (path.clone(), znode.known))
-            .collect()
+    /// What was told of znodes.
+    pub(super) fn told(&self) -> HashMap<ZnodePath, Told> {
+        let told = |(path, znode): (&ZnodePath, &Znode)| Some((path.clone(), znode.told?));
+        self.znodes.iter().filter_map(told).collect()
     }
 
     /// The contents of these znodes, each as the change that shows it in one of its files.
     pub(super) fn contents(&self, of: impl Fn(&ZnodePath) -> bool) -> impl Iterator<Item = Noted> {
         let znodes = self.znodes.iter().filter(move |(path, _)| of(path));
         znodes.filter_map(|(path, znode)| {
-            let (Known::Content(stat), Some(content)) = (znode.known, &znode.content) else {
+            let (Some(told @ Told::Content(_)), Some(content)) = (znode.told, &znode.content)
+            else {
                 return None;
             };
             let node = &self.nodes[*znode.nodes.last()?];
-            let known = noted(path, What::Content(stat));
+            let known = noted(path, Some(told));
             Some((put(node, content), Some(known)))
         })
     }
@@ -311,12 +291,14 @@ impl Files {
                 let Some((znode, nodes)) = self.heard(&path, State::Live) else {
                     return Vec::new();
                 };
-                znode.content = Some(Arc::clone(&value.content));
-                znode.known = Known::Content(value.stat);
+                let told = Told::Content(value.stat);
+                let content = Content::from(value.content);
+                znode.content = Some(content.clone());
+                znode.told = Some(told);
                 znode.stale = None;
-                let changes = nodes.map(|node| put(node, &value.content)).collect();
+                let changes = nodes.map(|node| put(node, &content)).collect();
                 self.mend(&path);
-                with_last(changes, Some(noted(&path, What::Content(value.stat))))
+                with_last(changes, Some(noted(&path, Some(told))))
             }
             Update::Absent { path } => {
                 let Some((znode, nodes)) = self.heard(&path, State::Absent) else {
@@ -326,10 +308,10 @@ impl Files {
                 let goes_everywhere = nodes.iter().all(|node| node.on_delete == OnDelete::Remove);
                 if goes_everywhere {
                     znode.content = None;
-                    znode.known = znode.known.without_content();
+                    znode.told = Some(Told::gone(znode.told));
                 }
                 znode.stale = None;
-                let known = znode.known;
+                let told = znode.told;
                 let goes = nodes
                     .iter()
                     .filter(|node| node.on_delete == OnDelete::Remove);
@@ -339,12 +321,9 @@ impl Files {
                     })
                     .collect();
                 self.mend(&path);
-                let what = match known {
-                    Known::Absent(before) => Some(What::Absent(before)),
-                    // It is kept.
-                    Known::Nothing | Known::Content(_) | Known::Lost(_) => None,
-                };
-                with_last(changes, what.map(|what| noted(&path, what)))
+                // Otherwise it is kept.
+                let known = goes_everywhere.then(|| noted(&path, told));
+                with_last(changes, known)
             }
             Update::Unreadable { path, reason } => {
                 if let Some((znode, _)) = self.heard(&path, State::Unreadable(reason)) {
@@ -395,7 +374,7 @@ impl Files {
             .collect();
         self.broken = broken;
         self.mend(path);
-        with_last(changes, Some(noted(path, What::Current)))
+        with_last(changes, Some(noted(path, None)))
     }
 
     /// The files of the znode are not broken any more.
@@ -469,7 +448,7 @@ impl Files {
             let znode = &self.znodes[&node.source];
             let heard_of = znode.state != State::Unknown;
             progress.n_answered += usize::from(heard_of);
-            progress.n_unknown += usize::from(!heard_of && znode.known == Known::Nothing);
+            progress.n_unknown += usize::from(!heard_of && znode.told.is_none());
             progress.n_files += usize::from(znode.content.is_some());
             progress.n_stale += usize::from(znode.content.is_some() && znode.stale.is_some());
             progress.n_required_missing += usize::from(node.required && znode.content.is_none());
@@ -525,11 +504,11 @@ impl Default for Files {
     }
 }
 
-fn put(node: &Node, content: &Arc<[u8]>) -> Change {
+fn put(node: &Node, content: &Content) -> Change {
     Change::Put {
         path: node.dest.clone(),
         ownership: ownership(node),
-        content: Arc::clone(content),
+        content: content.clone(),
     }
 }
 
@@ -549,15 +528,15 @@ fn breaks_at(node: &Node, znode: &Znode) -> Option<Instant> {
     }
 }
 
-fn noted(path: &ZnodePath, what: What) -> publish::Known {
-    publish::Known {
+fn noted(path: &ZnodePath, told: Option<Told>) -> Known {
+    Known {
         path: path.clone(),
-        what,
+        told,
     }
 }
 
 /// What holds of a znode once all its files show it is noted with the last of them.
-fn with_last(changes: Vec<Change>, known: Option<publish::Known>) -> Vec<Noted> {
+fn with_last(changes: Vec<Change>, known: Option<Known>) -> Vec<Noted> {
     let mut noted: Vec<Noted> = changes.into_iter().map(|change| (change, None)).collect();
     if let Some((_, last)) = noted.last_mut() {
         *last = known;

@@ -70,13 +70,30 @@ impl Directory {
         self.last
     }
 
-    /// [`Directory::set`] with the cookie that the name had.
-    pub(super) fn restore(&mut self, name: &Name, ino: Ino, kind: Kind, cookie: u64) {
-        self.remove(name.as_str(), kind);
+    /// [`Directory::set`] with the cookie that the name had. Gives what it led to before.
+    pub(super) fn restore(
+        &mut self,
+        name: &Name,
+        ino: Ino,
+        kind: Kind,
+        cookie: u64,
+    ) -> Option<Ino> {
         self.last = self.last.max(cookie);
-        self.order.insert(cookie, name.clone());
-        self.entries.insert(name.clone(), Entry { cookie, ino });
-        self.n_directories += u32::from(kind == Kind::Directory);
+        let old = self.entries.insert(name.clone(), Entry { cookie, ino });
+        match &old {
+            Some(old) if old.cookie == cookie => {}
+            Some(Entry { cookie: old, .. }) => {
+                self.order.remove(old);
+                self.order.insert(cookie, name.clone());
+            }
+            None => {
+                self.order.insert(cookie, name.clone());
+            }
+        }
+        if old.is_none() {
+            self.n_directories += u32::from(kind == Kind::Directory);
+        }
+        old.map(|old| old.ino)
     }
 
     pub(super) fn remove(&mut self, name: &str, kind: Kind) {

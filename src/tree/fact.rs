@@ -1,8 +1,8 @@
 //! What must be known of a tree so that another process can go on with it.
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::content::Content;
 use crate::path::Name;
 use crate::tree::{Ino, Ownership};
 
@@ -19,7 +19,7 @@ pub enum Fact {
         /// Its time of modification.
         mtime: SystemTime,
         /// Its bytes.
-        content: Arc<[u8]>,
+        content: Content,
     },
     /// There is a new file that cannot be read, that no name leads to yet.
     Broken {

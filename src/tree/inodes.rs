@@ -2,16 +2,16 @@
 //!
 //! Whatever another process must know to go on is a [`Fact`], noted here, where it becomes true.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::content::Content;
+use crate::numbers::ByNumber;
 use crate::path::Name;
 use crate::tree::directory::Directory;
 use crate::tree::{Fact, Ino, Kind, Ownership};
 
 pub(super) struct Inodes {
-    table: HashMap<Ino, Inode>,
+    table: ByNumber<Ino, Inode>,
     /// The number of the next inode. It only grows.
     next: u64,
     facts: Option<Vec<Fact>>,
@@ -32,7 +32,7 @@ pub(super) struct Inode {
 
 pub(super) enum Body {
     File {
-        content: Arc<[u8]>,
+        content: Content,
         ownership: Ownership,
     },
     /// A file that cannot be read.
@@ -79,7 +79,7 @@ impl Inodes {
             linked: true,
             ..Inode::new(Body::Directory(Directory::new(Ino::ROOT)), mtime)
         };
-        let table = HashMap::from([(Ino::ROOT, root)]);
+        let table = ByNumber::from_iter([(Ino::ROOT, root)]);
         Self {
             table,
             next: Ino::FIRST.0,
@@ -145,7 +145,7 @@ impl Inodes {
         self.next += 1;
         self.note(|| match &body {
             Body::File { content, ownership } => {
-                let (content, ownership) = (Arc::clone(content), *ownership);
+                let (content, ownership) = (content.clone(), *ownership);
                 Fact::File {
                     ino,
                     ownership,
@@ -300,16 +300,13 @@ impl Inodes {
                 };
                 inode.linked = true;
                 let (kind, mtime) = (inode.body.kind(), inode.mtime);
-                let old = self
-                    .directory(directory)
-                    .and_then(|entries| entries.get(name.as_str()));
                 let Some(parent) = self.table.get_mut(&directory) else {
                     return false;
                 };
                 let Body::Directory(entries) = &mut parent.body else {
                     return false;
                 };
-                entries.restore(&name, ino, kind, cookie);
+                let old = entries.restore(&name, ino, kind, cookie);
                 parent.mtime = parent.mtime.max(mtime);
                 if let Some(old) = old.and_then(|old| self.table.get_mut(&old)) {
                     old.linked = false;

@@ -416,7 +416,7 @@ fn ten_thousand_znodes() {
     let content: Arc<[u8]> = vec![b'x'; 1024].into();
     let start = Instant::now();
     for (n, path) in paths.iter().enumerate() {
-        cache.content(path, stat(n as i64), Arc::clone(&content), at(1));
+        cache.content(path, stat(n as i64), Arc::clone(&content).into(), at(1));
     }
     let told = start.elapsed();
     assert!(cache.flush(PATIENCE));
@@ -442,7 +442,7 @@ fn ten_thousand_znodes() {
     assert_eq!(found.entries.len(), paths.len());
     assert!(found.entries.iter().all(|entry| matches!(
         &entry.known,
-        Known::Content { content, confirmed, .. } if content.len() == 1024 && *confirmed == at(2)
+        Known::Content { content, confirmed, .. } if content.n_bytes() == 1024 && *confirmed == at(2)
     )));
     drop(cache);
 }

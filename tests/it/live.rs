@@ -111,7 +111,7 @@ pub fn put(path: &str, mode: u16, content: impl Into<Arc<[u8]>>) -> Change {
     Change::Put {
         path: file(path),
         ownership,
-        content: content.into(),
+        content: content.into().into(),
     }
 }
 

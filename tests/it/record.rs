@@ -10,12 +10,11 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use livedata::path::{FilePath, ZnodePath};
 use livedata::record::{Record, RecordError};
-use livedata::source::Stat;
+use livedata::source::{Stat, Told};
 use livedata::store::{self, Reader, Writer};
 use livedata::tree::{Attr, Call, Change, Ino, Kind, Room, Staged};
 use proptest::prelude::*;
@@ -30,7 +29,7 @@ enum Step {
     Forget(usize),
     /// The kernel does not know what it does not hold.
     Probe,
-    Know(u8, Option<i64>),
+    Know(u8, bool, Option<i64>),
     Compact {
         /// Whether the keeper takes the new record.
         taken: bool,
@@ -46,7 +45,7 @@ enum Step {
 struct Recorded {
     writer: Writer,
     reader: Reader,
-    known: HashMap<ZnodePath, Stat>,
+    known: HashMap<ZnodePath, Told>,
     /// Lookups the kernel holds.
     lookups: HashMap<Ino, u64>,
     now: SystemTime,
@@ -56,7 +55,7 @@ struct Recorded {
 struct Before {
     memory: File,
     seen: Seen,
-    known: HashMap<ZnodePath, Stat>,
+    known: HashMap<ZnodePath, Told>,
 }
 
 /// Everything that can be seen of a tree.
@@ -66,7 +65,7 @@ struct Seen(Vec<SeenInode>);
 #[derive(Debug, Clone, PartialEq)]
 struct SeenInode {
     attr: Attr,
-    content: Option<Arc<[u8]>>,
+    content: Option<Vec<u8>>,
     entries: Vec<(u64, String, Ino)>,
 }
 
@@ -144,17 +143,17 @@ fn run(steps: &[Step]) {
                     }
                 }
             }
-            Step::Know(n, mzxid) => {
+            Step::Know(n, is_there, mzxid) => {
                 let path = ZnodePath::parse(&format!("/{n}")).unwrap();
-                let stat = mzxid.map(|mzxid| Stat {
-                    mzxid,
-                    ..Stat::default()
-                });
-                it.writer.know(&path, stat);
-                match stat {
-                    Some(stat) => it.known.insert(path, stat),
-                    None => it.known.remove(&path),
+                let told = match (is_there, *mzxid) {
+                    (true, Some(mzxid)) => Told::Content(Stat {
+                        mzxid,
+                        ..Stat::default()
+                    }),
+                    (_, before) => Told::Absent(before),
                 };
+                it.writer.know(&path, told);
+                it.known.insert(path, told);
             }
             Step::Compact { taken } => {
                 let done = it.writer.compact(|_| match taken {
@@ -166,9 +165,8 @@ fn run(steps: &[Step]) {
             }
             Step::TakeOver => {
                 let memory = memory(&it.writer);
-                let known;
-                (it.writer, it.reader, known) = store::restored(DIRECTORIES, memory).unwrap();
-                assert_eq!(known, it.known);
+                (it.writer, it.reader) = store::restored(DIRECTORIES, memory).unwrap();
+                assert_eq!(it.reader.known(), it.known);
             }
             Step::Freeze(n) => {
                 it.writer.freeze();
@@ -317,9 +315,9 @@ fn copy(memory: &File) -> File {
     copy
 }
 
-fn loaded(memory: File) -> Result<(Seen, HashMap<ZnodePath, Stat>), RecordError> {
-    let (_, reader, known) = store::restored(DIRECTORIES, memory.as_fd().try_clone_to_owned()?)?;
-    Ok((seen(&reader), known))
+fn loaded(memory: File) -> Result<(Seen, HashMap<ZnodePath, Told>), RecordError> {
+    let (_, reader) = store::restored(DIRECTORIES, memory.as_fd().try_clone_to_owned()?)?;
+    Ok((seen(&reader), reader.known()))
 }
 
 fn seen(reader: &Reader) -> Seen {
@@ -330,7 +328,7 @@ fn seen(reader: &Reader) -> Seen {
             entries.push((entry.cookie, entry.name.to_string(), entry.attr.ino));
             Room::Taken
         });
-        let content = reader.read(ino);
+        let content = reader.read(ino).map(|bytes| bytes.to_vec());
         assert_eq!(content.is_some(), attr.kind == Kind::File);
         Some(SeenInode {
             attr,
@@ -349,7 +347,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => file_path().prop_map(Step::Walk),
         4 => any::<usize>().prop_map(Step::Forget),
         1 => Just(Step::Probe),
-        2 => (0..3_u8, prop::option::of(1..4_i64)).prop_map(|(n, mzxid)| Step::Know(n, mzxid)),
+        2 => (0..3_u8, any::<bool>(), prop::option::of(1..4_i64))
+            .prop_map(|(n, is_there, mzxid)| Step::Know(n, is_there, mzxid)),
         1 => any::<bool>().prop_map(|taken| Step::Compact { taken }),
         1 => Just(Step::TakeOver),
         1 => any::<usize>().prop_map(Step::Freeze),

@@ -4,9 +4,9 @@
 //! of lookups that it was given and may give back. After every step both must tell the same.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use livedata::content::Content;
 use livedata::path::FilePath;
 use livedata::tree::{
     self, Attr, Call, Change, Effect, Fact, Ino, Kind, Ownership, Room, Staged, Tree,
@@ -51,7 +51,7 @@ enum Twin {
     File {
         ownership: Ownership,
         /// None where it cannot be read.
-        content: Option<Arc<[u8]>>,
+        content: Option<Content>,
     },
 }
 
@@ -62,7 +62,7 @@ struct Model {
     /// Lookups the kernel holds.
     lookups: HashMap<Ino, u64>,
     /// What every inode ever seen had in it; they must never differ.
-    contents: HashMap<Ino, Option<Arc<[u8]>>>,
+    contents: HashMap<Ino, Option<Content>>,
     /// The time of the latest version or confirmation of each path, even if it went away.
     times: HashMap<String, SystemTime>,
     /// Every inode that ever stood at a path.
@@ -359,7 +359,7 @@ impl Model {
                     self.make_directories(path.ancestors());
                     let file = Twin::File {
                         ownership: *ownership,
-                        content: Some(Arc::clone(content)),
+                        content: Some(content.clone()),
                     };
                     self.paths.insert(path.to_string(), file);
                 }
@@ -524,9 +524,9 @@ impl Model {
                 Twin::File { ownership, content } => {
                     assert_eq!((attr.kind, attr.n_links), (Kind::File, 1));
                     // Of what is broken the kernel must be made to ask, so it has a byte.
-                    let size = content.as_ref().map_or(1, |content| content.len());
+                    let size = content.as_ref().map_or(1, |content| content.n_bytes());
                     assert_eq!((attr.size, attr.ownership), (size as u64, *ownership));
-                    assert_eq!(tree.read(ino), *content);
+                    assert_eq!(tree.content(ino), *content);
                     self.contents.entry(ino).or_insert(content.clone());
                     assert_eq!(attr.mtime, self.times[path]);
                 }
@@ -543,7 +543,7 @@ impl Model {
             alive.insert(*ino);
             let attr = tree.attr(*ino).expect("a held inode is alive");
             if attr.kind == Kind::File {
-                assert_eq!(tree.read(*ino), self.contents[ino]);
+                assert_eq!(tree.content(*ino), self.contents[ino]);
             }
         }
         assert_eq!(tree.n_inodes(), alive.len(), "nothing else is kept");

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use livedata::record::Record;
+use livedata::source::Told;
 use livedata::store::{self, Reader};
 use livedata::tree::{Change, Ino};
 
@@ -74,11 +75,16 @@ fn whoever_is_killed_leaves_a_record_to_go_on_with() {
             n_versions += 1;
         }
         let loaded = store::restored(DIRECTORIES, memory.try_clone().unwrap());
-        let (_, reader, known) = loaded.unwrap();
+        let (_, reader) = loaded.unwrap();
         for (file, acknowledged) in acknowledged.iter().enumerate() {
             assert!(version(&reader, file as u64) >= *acknowledged);
         }
-        let known = known.values().map(|stat| stat.mzxid as u64).max();
+        let known = reader.known().into_values().map(|told| match told {
+            Told::Content(stat) => stat.mzxid as u64,
+            Told::Absent(Some(mzxid)) => mzxid as u64,
+            Told::Absent(None) | Told::Lost(_) => unreachable!("content was told before"),
+        });
+        let known = known.max();
         assert!(known >= acknowledged.iter().flatten().copied().max());
     }
     println!("{n_versions} versions acknowledged by 50 servers");
@@ -92,7 +98,7 @@ fn server() {
         return;
     }
     let memory: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
-    let (mut writer, reader, _) = store::restored(DIRECTORIES, memory).unwrap();
+    let (mut writer, reader) = store::restored(DIRECTORIES, memory).unwrap();
     let mut acknowledgements = File::from(std::io::stderr().as_fd().try_clone_to_owned().unwrap());
     let znode = livedata::path::ZnodePath::parse("/znode").unwrap();
     let last = (0..N_FILES).filter_map(|file| version(&reader, file)).max();
@@ -109,7 +115,7 @@ fn server() {
             mzxid: n as i64,
             ..Default::default()
         };
-        writer.know(&znode, Some(stat));
+        writer.know(&znode, Told::Content(stat));
         writeln!(acknowledgements, "{n}").unwrap();
         for ino in reader.inherited() {
             reader.disinherit(ino);
