@@ -462,7 +462,7 @@ impl<'a> Keeper<'a> {
                         self.go_on();
                     }
                 }
-                ToKeeper::Frozen => self.start_candidate(),
+                ToKeeper::Frozen { upgrade } => self.start_candidate(upgrade),
                 ToKeeper::Failed { reason } => {
                     if matches!(self.stage, Stage::First(_)) {
                         return Err(Error::Failed(reason));
@@ -589,7 +589,7 @@ impl<'a> Keeper<'a> {
                     | ToKeeper::Loading { .. }
                     | ToKeeper::Ready { .. }
                     | ToKeeper::Loaded
-                    | ToKeeper::Frozen
+                    | ToKeeper::Frozen { .. }
                     | ToKeeper::Status => {}
                 }
             }

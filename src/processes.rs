@@ -41,9 +41,15 @@ pub enum ToServer {
     /// There is no publisher (any more), so the kernel is notified.
     NoPublisher,
     /// Make no more changes, for a successor is to be started. Answered by [`ToKeeper::Frozen`].
-    Freeze,
-    /// The successor failed: go on.
-    Thaw,
+    Freeze {
+        /// The number of the upgrade.
+        upgrade: u64,
+    },
+    /// The upgrade with this number came to nothing: go on.
+    Thaw {
+        /// The number.
+        upgrade: u64,
+    },
     /// Read the configuration again.
     Reload,
     /// Answered by [`ToKeeper::Status`].
@@ -122,7 +128,11 @@ pub enum ToKeeper {
     /// The record is loaded, and only [`ToServer::Go`] is waited for.
     Loaded,
     /// No change is made any more, and the record is complete.
-    Frozen,
+    Frozen {
+        /// The number that came with [`ToServer::Freeze`]: one that comes late says nothing of
+        /// another upgrade.
+        upgrade: u64,
+    },
     /// The mount comes to nothing, for this reason, on one line.
     Failed {
         /// The line.

@@ -436,12 +436,12 @@ impl Server {
                 self.desk.lock().publishing.use_publisher(None);
                 Ok(())
             }
-            ToServer::Freeze => {
+            ToServer::Freeze { upgrade } => {
                 self.stop_mirror();
                 self.desk.lock().publishing.freeze();
-                tell(&self.keeper, &ToKeeper::Frozen)
+                tell(&self.keeper, &ToKeeper::Frozen { upgrade })
             }
-            ToServer::Thaw => {
+            ToServer::Thaw { .. } => {
                 if self.mirror.is_none() {
                     self.desk.lock().publishing.thaw();
                     self.start_mirror()?;

@@ -18,6 +18,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Upgrade {
     binary: Option<Rc<Binary>>,
+    /// How many there were, this one included: what was said of an earlier one does not count.
+    number: u64,
     /// The new server, once the old one is frozen.
     pub(super) candidate: Option<Server>,
     /// When it fails for want of an answer.
@@ -56,7 +58,9 @@ impl Keeper<'_> {
             (Stage::First(_), _) => log::warn!("not ready yet, so nothing is upgraded"),
             (Stage::Serving, Some(server)) => {
                 log::info!("upgrading");
-                server.tell(&ToServer::Freeze, &[]);
+                self.upgrade.number += 1;
+                let upgrade = self.upgrade.number;
+                server.tell(&ToServer::Freeze { upgrade }, &[]);
                 self.upgrade.binary = Some(binary);
                 self.upgrade.until = Some(Instant::now() + LIMIT);
             }
@@ -74,14 +78,14 @@ impl Keeper<'_> {
     }
 
     /// The old server is frozen.
-    pub(super) fn start_candidate(&mut self) {
-        let Some(binary) = self.upgrade.binary.clone() else {
-            // Frozen too late: the upgrade was given up.
-            return self.tell_server(&ToServer::Thaw);
-        };
-        if self.upgrade.candidate.is_some() {
+    pub(super) fn start_candidate(&mut self, upgrade: u64) {
+        if upgrade != self.upgrade.number || self.upgrade.candidate.is_some() {
+            // Frozen too late: that upgrade was given up, and it was told to thaw.
             return;
         }
+        let Some(binary) = self.upgrade.binary.clone() else {
+            return;
+        };
         match self.start_server(&binary, true) {
             Ok(candidate) => {
                 self.upgrade.candidate = Some(candidate);
@@ -109,7 +113,7 @@ impl Keeper<'_> {
                 | ToKeeper::Configuration
                 | ToKeeper::Loading { .. }
                 | ToKeeper::Ready { .. }
-                | ToKeeper::Frozen
+                | ToKeeper::Frozen { .. }
                 | ToKeeper::Status => {}
             }
         }
@@ -158,7 +162,8 @@ impl Keeper<'_> {
         {
             self.dying.push(candidate.child);
         }
-        self.tell_server(&ToServer::Thaw);
+        let upgrade = self.upgrade.number;
+        self.tell_server(&ToServer::Thaw { upgrade });
         self.note_upgrade(format!("failed, the old program goes on: {reason}"));
     }
 

@@ -12,12 +12,12 @@ use livedata::keeper::status::{State, Status};
 use livedata::keeper::{self, Job, Place, PublisherRoot};
 use livedata::mountpoint;
 use rustix::mount::UnmountFlags;
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit};
 use tempfile::TempDir;
 
 use crate::support::mount::is_mounted;
 use crate::support::process;
-use crate::support::wait::{wait_for, wait_until};
+use crate::support::wait::{holds_for, wait_for, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -294,6 +294,23 @@ fn replace(path: &Path, make: impl FnOnce(&Path)) {
 }
 
 #[test]
+fn a_server_that_froze_too_late_does_not_start_the_next_upgrade() {
+    let kept = Kept::ready("serve");
+    let old = kept.status().server.pid;
+    for (mode, n) in [("late", 1), ("late again", 2)] {
+        kept.set_mode(mode);
+        kept.signal(Signal::USR2);
+        wait_until(SOON, "it thaws", || kept.heard("Thaw") == n);
+    }
+    // It froze for the first one while the second was under way.
+    assert_eq!(kept.heard("Start"), 1, "a candidate was started");
+    kept.set_mode("serve");
+    kept.signal(Signal::USR2);
+    kept.wait_status("it is upgraded", |status| status.server.pid != old);
+    kept.stop();
+}
+
+#[test]
 fn an_upgrade_goes_on_with_the_record() {
     let kept = Kept::ready("serve");
     let old = kept.status().server.pid.unwrap();
@@ -394,6 +411,47 @@ fn the_control_socket_is_for_the_owner_and_nobody_holds_it_up() {
     println!("VmRSS of the keeper: {}", resident(pid));
     kept.stop();
     assert!(!socket.exists());
+}
+
+#[test]
+fn a_keeper_without_descriptors_does_not_spin() {
+    let kept = Kept::ready("serve");
+    let keeper = process::pid(&kept.keeper);
+    let unlimited = rustix::process::prlimit(Some(keeper), Resource::Nofile, no_more_files(keeper));
+    let mountpoint = kept.path("mnt").canonicalize_parent();
+    let asked = std::thread::spawn(move || keeper::ask(&mountpoint, SOON));
+    wait_until(SOON, "somebody had to wait", || {
+        kept.text("log").contains("has to wait")
+    });
+    let before = cpu_ticks(kept.keeper.id());
+    holds_for(Duration::from_secs(1), "the keeper is idle", || {
+        cpu_ticks(kept.keeper.id()) - before < 30
+    });
+    assert!(!asked.is_finished());
+    rustix::process::prlimit(Some(keeper), Resource::Nofile, unlimited.unwrap()).unwrap();
+    asked.join().unwrap().expect("an answer");
+    kept.stop();
+}
+
+/// A limit with which the process can open nothing more.
+fn no_more_files(pid: Pid) -> Rlimit {
+    let taken = fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).unwrap();
+    let taken: Vec<u64> = taken
+        .map(|entry| {
+            entry
+                .unwrap()
+                .file_name()
+                .to_str()
+                .unwrap()
+                .parse()
+                .unwrap()
+        })
+        .collect();
+    let first = (0..).find(|descriptor| !taken.contains(descriptor));
+    Rlimit {
+        current: first,
+        maximum: getrlimit(Resource::Nofile).maximum,
+    }
 }
 
 fn resident(pid: u32) -> String {

@@ -75,8 +75,16 @@ while True:
             say("Loaded")
         say("Record", memory(f"of {os.getpid()}"))
     elif name == "Freeze":
-        say("Record", memory(f"frozen {os.getpid()}"))
-        say("Frozen")
+        number = message["Freeze"]["upgrade"]
+        late = open("mode").read().strip()
+        if late == "late":
+            # For one that comes too late.
+            frozen = number
+        elif late == "late again":
+            say({"Frozen": {"upgrade": frozen}})
+        else:
+            say("Record", memory(f"frozen {os.getpid()}"))
+            say({"Frozen": {"upgrade": number}})
     elif name == "Status":
         if mode != "silent":
             say("Status", memory('{"fake": true}'))
