@@ -34,7 +34,7 @@ use sd_notify::NotifyState;
 use thiserror::Error;
 
 use crate::mountpoint::{self, Options};
-use crate::processes::{Init, Start, ToKeeper, ToServer};
+use crate::processes::{Init, Lost, Start, ToKeeper, ToServer};
 pub use ask::ask;
 use binary::Binary;
 pub use child::bind_to_parent;
@@ -87,6 +87,8 @@ pub struct Job {
     pub binary: Option<PathBuf>,
     /// A process that died is started again at once, however often it dies.
     pub restart_at_once: bool,
+    /// The kernel counts as one that does not repeat requests; see [`Init::resends`].
+    pub without_resend: bool,
 }
 
 /// What the keeper reports to whoever started it.
@@ -193,6 +195,9 @@ enum Stage {
     First(Instant),
     /// It serves.
     Serving,
+    /// The first one of a mount that is made anew loads what is in ZooKeeper; until then it must
+    /// say something.
+    Renewing(Instant),
     /// A successor loads the record, until then.
     Loading(Instant),
     /// There is none; the next is started then.
@@ -220,8 +225,8 @@ struct Keeper<'a> {
     since: SystemTime,
     logs: Logs,
 
-    /// `/dev/fuse`.
-    device: OwnedFd,
+    /// `/dev/fuse`; none while the mount is lost.
+    device: Option<OwnedFd>,
     /// Where publishers work, once the mount is attached.
     root: Option<PublisherRoot>,
     /// Somebody unmounted it, perhaps while files are open, which are served to the end.
@@ -237,6 +242,8 @@ struct Keeper<'a> {
     binary: Rc<Binary>,
     /// What the last server that loaded was started from.
     confirmed: Rc<Binary>,
+    /// A newer program, for which the record is foreign.
+    foreign: Option<Rc<Binary>>,
     n_failures: u32,
     server: Option<Server>,
     stage: Stage,
@@ -245,6 +252,7 @@ struct Keeper<'a> {
     last_death: Option<Event>,
     publisher: Publisher,
     upgrade: Upgrade,
+    anew: status::Anew,
     /// The server that serves next is to read the configuration again.
     reload_due: bool,
     /// Killed, and not gone yet.
@@ -278,7 +286,7 @@ impl<'a> Keeper<'a> {
             watchdog: None,
             since: SystemTime::now(),
             logs: Logs::default(),
-            device,
+            device: Some(device),
             root: None,
             unmounted: false,
             init: None,
@@ -287,6 +295,7 @@ impl<'a> Keeper<'a> {
             publishers: Vec::new(),
             confirmed: Rc::clone(&binary),
             binary,
+            foreign: None,
             n_failures: 0,
             server: None,
             stage: Stage::First(until),
@@ -298,6 +307,7 @@ impl<'a> Keeper<'a> {
                 ..Publisher::default()
             },
             upgrade: Upgrade::default(),
+            anew: status::Anew::default(),
             reload_due: false,
             dying: Vec::new(),
             details_until: None,
@@ -331,7 +341,8 @@ impl<'a> Keeper<'a> {
                     (Wish::Upgrade, _) => self.start_upgrade(),
                 }
             }
-            if mounts_changed && self.root.is_some() && !self.place.is_attached() {
+            let is_shown = self.root.is_some() || self.anew.running;
+            if mounts_changed && is_shown && !self.place.is_attached() {
                 self.let_go();
             }
             if self.unmounted && self.is_disconnected() {
@@ -362,8 +373,8 @@ impl<'a> Keeper<'a> {
         if let Some(control) = &self.control {
             control.interests(&mut poll);
         }
-        if self.unmounted {
-            poll.push(PollFd::new(&self.device, PollFlags::empty()));
+        if let (true, Some(device)) = (self.unmounted, &self.device) {
+            poll.push(PollFd::new(device, PollFlags::empty()));
         }
         let limit = self.next_deadline().map(|deadline| {
             // Rounded up, so that what is due then is due.
@@ -382,7 +393,9 @@ impl<'a> Keeper<'a> {
 
     fn next_deadline(&self) -> Option<Instant> {
         let of_stage = match self.stage {
-            Stage::First(at) | Stage::Loading(at) | Stage::Backoff(at) => Some(at),
+            Stage::First(at) | Stage::Renewing(at) | Stage::Loading(at) | Stage::Backoff(at) => {
+                Some(at)
+            }
             Stage::Serving => None,
         };
         let of_control = self.control.as_ref().and_then(Control::deadline);
@@ -409,21 +422,26 @@ impl<'a> Keeper<'a> {
         let heard = self.server.as_mut().map(Server::hear).unwrap_or_default();
         for (message, mut with) in heard {
             match message {
-                ToKeeper::Init(init) => self.init = Some(init),
+                ToKeeper::Init(init) => self.take_init(init),
                 ToKeeper::Record => self.take_record(with.pop()),
                 ToKeeper::Configuration => self.configuration = with.pop(),
                 ToKeeper::Loading {
                     n_answered,
                     n_nodes,
-                } => {
-                    if matches!(self.stage, Stage::First(_)) {
-                        report(Report::Loading {
-                            n_answered,
-                            n_nodes,
-                        })
-                        .map_err(|Abandoned| Error::Stopped)?;
+                } => match &mut self.stage {
+                    Stage::First(_) => report(Report::Loading {
+                        n_answered,
+                        n_nodes,
+                    })
+                    .map_err(|Abandoned| Error::Stopped)?,
+                    Stage::Renewing(until) => {
+                        *until = Instant::now() + GRACE;
+                        if let Some(watchdog) = &mut self.watchdog {
+                            watchdog.answered();
+                        }
                     }
-                }
+                    Stage::Serving | Stage::Loading(_) | Stage::Backoff(_) => {}
+                },
                 ToKeeper::Ready {
                     n_files,
                     n_nodes,
@@ -451,8 +469,17 @@ impl<'a> Keeper<'a> {
                         if let Some(reason) = &self.publisher.nowhere {
                             log::info!("no publisher, so nobody is told by inotify: {reason}");
                         }
+                        if self.init.is_some_and(|init| !init.resends()) {
+                            log::warn!(
+                                "this kernel is older than Linux 6.9: when the server dies, the \
+                                 mount is made anew, and whoever waits for it gets an error"
+                            );
+                        }
                         systemd::tell(&[NotifyState::Ready, NotifyState::Status(&text)]);
                     } else {
+                        if matches!(self.stage, Stage::Renewing(_)) {
+                            self.show_anew();
+                        }
                         systemd::tell(&[NotifyState::Status(&text)]);
                         let _ = report(Report::Reloaded(&self.logs));
                     }
@@ -471,6 +498,12 @@ impl<'a> Keeper<'a> {
                         server.give_up(reason);
                     }
                 }
+                ToKeeper::Lost { why, reason } => {
+                    if let Some(server) = &mut self.server {
+                        server.lost = Some(why);
+                        server.give_up(reason);
+                    }
+                }
                 ToKeeper::Status => self.answer(with.pop()),
             }
         }
@@ -485,23 +518,39 @@ impl<'a> Keeper<'a> {
         // The next mount at the same place answers for it from now on.
         self.control = None;
         self.end_publisher();
+        if self.anew.running {
+            // It was the lost one: there are no open files to serve.
+            self.device = None;
+        }
         self.publisher.nowhere = Some("unmounted".into());
         self.tell_server(&ToServer::NoPublisher);
     }
 
     /// Whether the connection to the kernel has ended.
     fn is_disconnected(&self) -> bool {
-        let mut poll = [PollFd::new(&self.device, PollFlags::empty())];
+        let Some(device) = &self.device else {
+            return true;
+        };
+        let mut poll = [PollFd::new(device, PollFlags::empty())];
         let now = Timespec::default();
         rustix::event::poll(&mut poll, Some(&now)).is_ok()
             && poll[0].revents().contains(PollFlags::ERR)
+    }
+
+    fn take_init(&mut self, mut init: Init) {
+        if self.job.without_resend {
+            init.flags &= !Init::RESEND;
+        }
+        self.init = Some(init);
     }
 
     fn take_record(&mut self, record: Option<OwnedFd>) {
         match (self.stage, &mut self.server) {
             (Stage::Loading(_), Some(server)) => server.record = record,
             (Stage::Loading(_), None) => {}
-            (Stage::First(_) | Stage::Serving | Stage::Backoff(_), _) => self.record = record,
+            (Stage::First(_) | Stage::Renewing(_) | Stage::Serving | Stage::Backoff(_), _) => {
+                self.record = record;
+            }
         }
     }
 
@@ -515,9 +564,29 @@ impl<'a> Keeper<'a> {
         Ok(())
     }
 
+    /// The first load of a mount that was made anew is over.
+    fn show_anew(&mut self) {
+        self.confirmed = Rc::clone(&self.binary);
+        self.foreign = None;
+        self.n_failures = 0;
+        if let Err(err) = self.show() {
+            if let Some(server) = &mut self.server {
+                server.give_up(format!("the mount made anew cannot be shown: {err}"));
+            }
+            return;
+        }
+        self.anew.running = false;
+        self.anew.times += 1;
+        log::warn!("{}: mounted anew", self.job.mountpoint.display());
+        if std::mem::take(&mut self.reload_due) {
+            self.tell_server(&ToServer::Reload);
+        }
+    }
+
     /// The successor has loaded the record, and there is nobody else.
     fn go_on(&mut self) {
         self.confirmed = Rc::clone(&self.binary);
+        self.foreign = None;
         self.n_failures = 0;
         self.stage = Stage::Serving;
         if let Some(server) = &mut self.server {
@@ -543,15 +612,16 @@ impl<'a> Keeper<'a> {
             debug: self.job.debug,
             background: self.job.background,
             takes_over,
+            anew: self.anew.running,
             init: self.init,
             publishers: self.publishers.clone(),
         };
-        let kept = self
-            .record
-            .iter()
-            .chain(self.record.as_ref().and(self.configuration.as_ref()))
-            .filter(|_| takes_over);
-        Server::start(binary, start, &self.device, kept)
+        let device = self.device.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        let record = self.record.iter().filter(|_| takes_over);
+        // Where the record is missing, the server must not take the configuration for it.
+        let has_kept = self.anew.running || (takes_over && self.record.is_some());
+        let configuration = self.configuration.iter().filter(|_| has_kept);
+        Server::start(binary, start, device, record.chain(configuration))
     }
 
     /// Finds out who has died.
@@ -579,12 +649,17 @@ impl<'a> Keeper<'a> {
         if let Some(server) = &mut self.server {
             for (message, mut with) in server.hear() {
                 match message {
-                    ToKeeper::Init(init) => self.init = Some(init),
+                    // There was time enough to say this before.
+                    ToKeeper::Init(_) => {}
                     ToKeeper::Record if !matches!(self.stage, Stage::Loading(_)) => {
                         self.record = with.pop();
                     }
                     ToKeeper::Configuration => self.configuration = with.pop(),
                     ToKeeper::Failed { reason } => server.last_words = Some(reason),
+                    ToKeeper::Lost { why, reason } => {
+                        server.lost = Some(why);
+                        server.last_words = Some(reason);
+                    }
                     ToKeeper::Record
                     | ToKeeper::Loading { .. }
                     | ToKeeper::Ready { .. }
@@ -597,7 +672,7 @@ impl<'a> Keeper<'a> {
         let Some(mut server) = self.server.take() else {
             return Ok(());
         };
-        let (words, lived) = (server.last_words.take(), server.child.age());
+        let (words, lost, lived) = (server.last_words.take(), server.lost, server.child.age());
         if matches!(self.stage, Stage::First(_)) {
             return Err(match words {
                 Some(reason) => Error::Failed(reason),
@@ -612,22 +687,67 @@ impl<'a> Keeper<'a> {
             "the server, process {}, died after {lived:.1?}: {reason}",
             server.child.pid()
         );
-        self.count_death(reason, lived);
+        let tried = Rc::clone(&self.binary);
+        self.count_death(reason.clone(), lived);
         // Its socket leads nowhere now. It may go only when the mount is served again.
         self.end_publisher();
-        self.take_candidate();
+        match lost {
+            None => self.take_candidate(),
+            Some(Lost::Foreign) if !Rc::ptr_eq(&tried, &self.confirmed) => {
+                log::error!("going back to the program that wrote the record");
+                self.binary = Rc::clone(&self.confirmed);
+                self.foreign = Some(tried);
+                self.n_failures = 0;
+            }
+            Some(Lost::Foreign | Lost::Record | Lost::Resend) => self.abandon(reason),
+        }
         Ok(())
+    }
+
+    /// Nobody can go on with the mount: what waits for it gets an error, and the next server to be
+    /// started is the first one of another mount, which takes the place of this one when there is
+    /// something to see.
+    fn abandon(&mut self, reason: String) {
+        // Without a connection all ends, if it was unmounted.
+        if !self.unmounted {
+            log::error!(
+                "{}: the mount is lost, so it is made anew; whoever waits for it gets an error",
+                self.job.mountpoint.display()
+            );
+            self.anew.running = true;
+        }
+        self.anew.last = Some(Event::now(reason));
+        self.n_failures = 0;
+        self.foreign = None;
+        self.abandon_upgrade();
+        self.forsake_connection();
+    }
+
+    /// Lets go of all that belongs to the connection to the kernel.
+    fn forsake_connection(&mut self) {
+        (self.root, self.record, self.init) = (None, None, None);
+        self.publishers.clear();
+        self.device = None;
+        self.place.abandon();
     }
 
     /// A server died, or could not even be started: when is the next one due?
     fn count_death(&mut self, reason: String, lived: Duration) {
         self.last_death = Some(Event::now(reason));
-        if matches!(self.stage, Stage::Loading(_) | Stage::Backoff(_)) {
-            self.n_failures += 1;
-            if self.n_failures >= MOST_FAILURES && !Rc::ptr_eq(&self.binary, &self.confirmed) {
+        let fails = match self.stage {
+            Stage::Loading(_) | Stage::Renewing(_) | Stage::Backoff(_) => true,
+            Stage::First(_) | Stage::Serving => false,
+        };
+        self.n_failures += u32::from(fails);
+        if self.n_failures >= MOST_FAILURES {
+            if !Rc::ptr_eq(&self.binary, &self.confirmed) {
                 log::error!("going back to the program that worked last");
                 self.binary = Rc::clone(&self.confirmed);
                 self.n_failures = 0;
+            } else if let Some(foreign) = self.foreign.take() {
+                log::error!("the program that wrote the record fails, and no other can read it");
+                self.binary = foreign;
+                self.abandon("the record is foreign to the only program that works".into());
             }
         }
         let delay = self.restarts.delay(lived);
@@ -639,17 +759,35 @@ impl<'a> Keeper<'a> {
 
     fn start_successor(&mut self) {
         self.n_restarts += 1;
-        match self.start_server(&self.binary, true) {
-            Ok(server) => {
+        let started = match self.anew.running {
+            false => self
+                .start_server(&self.binary, true)
+                .map(|server| (server, Stage::Loading(Instant::now() + LOADING)))
+                .map_err(|err| format!("the server cannot be started: {err}")),
+            true => self
+                .mount_anew()
+                .map(|server| (server, Stage::Renewing(Instant::now() + GRACE)))
+                .map_err(|err| format!("it cannot be mounted anew: {err}")),
+        };
+        match started {
+            Ok((server, stage)) => {
                 self.server = Some(server);
-                self.stage = Stage::Loading(Instant::now() + LOADING);
+                self.stage = stage;
             }
-            Err(err) => {
-                let reason = format!("the server cannot be started: {err}");
+            Err(reason) => {
                 log::error!("{reason}");
                 self.count_death(reason, Duration::ZERO);
             }
         }
+    }
+
+    /// Makes another mount, which nobody sees yet, and starts its first server.
+    fn mount_anew(&mut self) -> Result<Server, Error> {
+        // A first server that died leaves a connection on which INIT was answered.
+        self.forsake_connection();
+        self.device = Some(self.place.create()?);
+        self.start_server(&self.binary, false)
+            .map_err(system("cannot start the server"))
     }
 
     fn start_publisher(&mut self) {
@@ -724,8 +862,20 @@ impl<'a> Keeper<'a> {
                 }
                 self.stage = Stage::Loading(now + LOADING);
             }
+            Stage::Renewing(at) if at <= now => {
+                if let Some(server) = &mut self.server {
+                    server.give_up("it does not say how far the first load has come".into());
+                }
+                self.stage = Stage::Renewing(now + GRACE);
+            }
+            // Without a mount all ends.
+            Stage::Backoff(at) if at <= now && self.unmounted && self.device.is_none() => {}
             Stage::Backoff(at) if at <= now => self.start_successor(),
-            Stage::First(_) | Stage::Loading(_) | Stage::Backoff(_) | Stage::Serving => {}
+            Stage::First(_)
+            | Stage::Renewing(_)
+            | Stage::Loading(_)
+            | Stage::Backoff(_)
+            | Stage::Serving => {}
         }
         if let Some(server) = &mut self.server {
             server.end_if_mute(now);
@@ -734,7 +884,7 @@ impl<'a> Keeper<'a> {
             match self.stage {
                 Stage::Serving => self.start_publisher(),
                 // It comes with the next server.
-                Stage::First(_) | Stage::Loading(_) | Stage::Backoff(_) => {
+                Stage::First(_) | Stage::Renewing(_) | Stage::Loading(_) | Stage::Backoff(_) => {
                     self.publisher.due = None;
                 }
             }
@@ -766,7 +916,9 @@ impl<'a> Keeper<'a> {
                     self.details_until = Some(Instant::now() + DETAILS);
                     self.tell_server(&ToServer::Status);
                 }
-                Stage::First(_) | Stage::Loading(_) | Stage::Backoff(_) => self.answer(None),
+                Stage::First(_) | Stage::Renewing(_) | Stage::Loading(_) | Stage::Backoff(_) => {
+                    self.answer(None);
+                }
             }
         }
     }
@@ -802,7 +954,7 @@ impl<'a> Keeper<'a> {
                 since: child.map(|child| seconds(child.since)),
                 restarts: self.n_restarts,
                 state: match self.stage {
-                    Stage::First(_) | Stage::Loading(_) => State::Starting,
+                    Stage::First(_) | Stage::Renewing(_) | Stage::Loading(_) => State::Starting,
                     Stage::Serving => State::Serving,
                     Stage::Backoff(_) => State::Backoff,
                 },
@@ -811,6 +963,8 @@ impl<'a> Keeper<'a> {
             },
             publisher: self.publisher.status(),
             upgrade: self.upgrade.status(),
+            anew: self.anew.clone(),
+            resend: self.init.map(|init| init.resends()),
             details: serde_json::Value::Null,
         }
     }

@@ -78,6 +78,10 @@ pub struct Start {
     pub background: bool,
     /// The mount exists, and its record is to be gone on with; answered by [`ToKeeper::Loaded`].
     pub takes_over: bool,
+    /// The mount takes the place of one that was lost: what is wrong now must not end it, and
+    /// nothing is shown before ZooKeeper has answered.
+    #[serde(default)]
+    pub anew: bool,
     /// What the kernel said in INIT, once it has.
     pub init: Option<Init>,
     /// The process ids of all publishers there ever were for this mount: their last requests may
@@ -94,6 +98,17 @@ pub struct Init {
     pub max_readahead: u32,
     /// The capabilities, both words.
     pub flags: u64,
+}
+
+impl Init {
+    /// FUSE_HAS_RESEND among the capabilities.
+    pub const RESEND: u64 = 1 << 39;
+
+    /// Whether the kernel asks a successor again what a dead server left unanswered (Linux 6.9).
+    /// Without that, whoever asked would wait for ever.
+    pub fn resends(&self) -> bool {
+        self.flags & Self::RESEND != 0
+    }
 }
 
 /// The server to the keeper.
@@ -138,8 +153,26 @@ pub enum ToKeeper {
         /// The line.
         reason: String,
     },
+    /// Nobody can go on with the mount, or this program cannot. The last message of a successor.
+    Lost {
+        /// Why.
+        why: Lost,
+        /// The same in words, on one line.
+        reason: String,
+    },
     /// The server's part of the status, as JSON in the descriptor with this message.
     Status,
+}
+
+/// Why a mount cannot be gone on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lost {
+    /// The record has another format: the program that wrote it might go on.
+    Foreign,
+    /// There is no record, or it is damaged: nobody can go on with it.
+    Record,
+    /// Requests in flight are not asked again; see [`Init::resends`].
+    Resend,
 }
 
 /// The server to the publisher; but the first message comes from the keeper.

@@ -33,7 +33,7 @@ use crate::fuse::{LiveData, Publishers, Requests};
 use crate::keeper;
 use crate::logging::{self, Logging};
 use crate::mirror::{Command, Mirror, Reason, Update};
-use crate::processes::{Start, ToKeeper, ToServer};
+use crate::processes::{Lost, Start, ToKeeper, ToServer};
 use crate::publish::{Known, Publishing};
 use crate::record::{Record, RecordError};
 use crate::service;
@@ -64,6 +64,8 @@ enum Error {
     RequiredMissing(Vec<String>),
     #[error("the record of the mount cannot be gone on with")]
     Record(#[from] RecordError),
+    #[error("the kernel does not repeat what a dead server left unanswered; it takes Linux 6.9")]
+    Resend,
     #[error("{what}")]
     System {
         what: &'static str,
@@ -76,6 +78,28 @@ enum Error {
     Mirror,
     #[error("the keeper is gone")]
     KeeperGone,
+}
+
+impl Error {
+    /// Whether the mount is lost.
+    fn lost(&self) -> Option<Lost> {
+        match self {
+            Error::Record(RecordError::OtherFormat(_)) => Some(Lost::Foreign),
+            Error::Record(
+                RecordError::NoRecord | RecordError::Damaged { .. } | RecordError::Contradiction,
+            ) => Some(Lost::Record),
+            Error::Resend => Some(Lost::Resend),
+            // Another attempt may do.
+            Error::Record(RecordError::Io(_))
+            | Error::Config(_)
+            | Error::Problem(_)
+            | Error::RequiredMissing(_)
+            | Error::System { .. }
+            | Error::Serving(_)
+            | Error::Mirror
+            | Error::KeeperGone => None,
+        }
+    }
 }
 
 enum Event {
@@ -104,9 +128,13 @@ pub fn main() -> ExitCode {
     match run(&keeper, &logging) {
         Ok(()) | Err(Error::KeeperGone) => ExitCode::SUCCESS,
         Err(err) => {
+            let lost = err.lost();
             let reason = format!("{:#}", anyhow::Error::new(err));
             // A keeper that is gone needs no reason.
-            let _ = keeper.send(&ToKeeper::Failed { reason }, &[]);
+            let _ = match lost {
+                Some(why) => keeper.send(&ToKeeper::Lost { why, reason }, &[]),
+                None => keeper.send(&ToKeeper::Failed { reason }, &[]),
+            };
             ExitCode::FAILURE
         }
     }
@@ -204,16 +232,17 @@ impl Server {
         keeper: &Arc<Socket>,
         logging: &Logging,
     ) -> Result<Self, Error> {
-        let mut with = with.into_iter();
+        let mut with = with.into_iter().peekable();
         let device = with.next().ok_or_else(no("no /dev/fuse came"))?;
-        let (record, kept) = (with.next(), with.next());
+        let record = with.next_if(|_| start.takes_over);
+        let mut kept = with.next();
         // A successor answers the kernel first: with ten thousand nodes this takes a while.
         let early = match start.takes_over {
             true => None,
-            false => Some(configuration(&start, None, logging)?),
+            false => Some(configuration(&start, kept.take(), logging)?),
         };
         let (tree, reader, known) = if start.takes_over {
-            let record = record.ok_or_else(no("no record came"))?;
+            let record = record.ok_or(RecordError::NoRecord)?;
             store::restored(mounter(), record)?
         } else {
             let record = Record::create().map_err(system("no memory for the record"))?;
@@ -232,6 +261,9 @@ impl Server {
         let broken = system("the kernel refused the connection");
         let connection = match start.init.filter(|_| start.takes_over) {
             Some(init) => {
+                if !init.resends() {
+                    return Err(Error::Resend);
+                }
                 let connection = Connection::take_over(filesystem, init, device).map_err(broken)?;
                 tell(keeper, &ToKeeper::Loaded)?;
                 wait_for_go(keeper)?;
@@ -251,9 +283,10 @@ impl Server {
         if start.takes_over
             && let Err(err) = line.resend()
         {
-            log::error!(
-                "requests in flight are lost, whoever made them waits: {err}; it takes Linux 6.9"
-            );
+            if err.kind() == io::ErrorKind::InvalidInput {
+                return Err(Error::Resend);
+            }
+            log::error!("requests in flight are lost, whoever made them waits: {err}");
         }
         for handle in reader.waiting() {
             // Whoever waits asks again, and is told or noted by us.
@@ -330,7 +363,7 @@ impl Server {
     }
 
     fn wait_until_ready(&mut self) -> Result<(), Error> {
-        let deadline = Instant::now() + Duration::from_millis(self.start.wait_ms);
+        let mut deadline = Instant::now() + Duration::from_millis(self.start.wait_ms);
         let mut next_report = Instant::now();
         loop {
             if self.desk.lock().files.is_complete() {
@@ -338,8 +371,13 @@ impl Server {
             }
             let now = Instant::now();
             let progress = self.desk.lock().files.progress();
+            if self.start.anew && progress.n_answered == 0 && progress.n_nodes > 0 {
+                // An empty mount would be worse than a lost one, of which the kernel still shows
+                // what it has in its caches.
+                deadline = now + Duration::from_millis(self.start.wait_ms);
+            }
             if now >= deadline {
-                if progress.n_required_missing > 0 {
+                if progress.n_required_missing > 0 && !self.start.anew {
                     let missing = self.desk.lock().files.missing(true);
                     return Err(Error::RequiredMissing(first(&missing).collect()));
                 }
@@ -379,6 +417,8 @@ impl Server {
         self.loading.store(false, Ordering::Relaxed);
         if !self.start.takes_over {
             self.desk.lock().publishing.flush();
+        }
+        if !has_predecessor(&self.start) {
             leave_stderr(&self.start, &self.config, &self.logging);
         }
         self.logging.set_level(self.level());
@@ -630,8 +670,8 @@ fn configuration(
             (config, text)
         }
     };
-    if start.takes_over {
-        // Nobody reads what a successor in the background says on stderr.
+    if has_predecessor(start) {
+        // Nobody reads what it says in the background on stderr.
         leave_stderr(start, &config, logging);
         if let Some(wrong) = wrong {
             log::error!("the configuration of before stays: {wrong:#}");
@@ -645,6 +685,11 @@ fn configuration(
         }
     }
     Ok((config, text))
+}
+
+/// Whether there was a server of this mount before, so that a terminal is left.
+fn has_predecessor(start: &Start) -> bool {
+    start.takes_over || start.anew
 }
 
 /// The configuration and its text.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::binary::Binary;
 use super::child::Child;
-use crate::processes::{SERVER_COMMAND, Start, ToKeeper, ToServer};
+use crate::processes::{Lost, SERVER_COMMAND, Start, ToKeeper, ToServer};
 use crate::wire::Socket;
 
 /// How many messages are taken at once, so that a server that talks without end holds up nobody.
@@ -27,6 +27,8 @@ pub(super) struct Server {
     pub(super) record: Option<OwnedFd>,
     /// Why it, or we, gave up.
     pub(super) last_words: Option<String>,
+    /// It says that the mount cannot be gone on with.
+    pub(super) lost: Option<Lost>,
 }
 
 impl Server {
@@ -47,6 +49,7 @@ impl Server {
             mute_until: None,
             record: None,
             last_words: None,
+            lost: None,
         };
         let with: Vec<BorrowedFd<'_>> = std::iter::once(device)
             .chain(kept)

@@ -64,7 +64,10 @@ impl Keeper<'_> {
                 self.upgrade.binary = Some(binary);
                 self.upgrade.until = Some(Instant::now() + LIMIT);
             }
-            (Stage::Serving | Stage::Loading(_) | Stage::Backoff(_), server) => {
+            (
+                Stage::Serving | Stage::Loading(_) | Stage::Renewing(_) | Stage::Backoff(_),
+                server,
+            ) => {
                 // Nobody serves, so nothing can get worse.
                 log::info!("the next server is started from the new program, at once");
                 self.binary = binary;
@@ -107,7 +110,9 @@ impl Keeper<'_> {
                     }
                 }
                 ToKeeper::Loaded => return self.confirm(),
-                ToKeeper::Failed { reason } => return self.fail_upgrade(&reason),
+                ToKeeper::Failed { reason } | ToKeeper::Lost { reason, .. } => {
+                    return self.fail_upgrade(&reason);
+                }
                 // It says nothing of the sort before it goes on.
                 ToKeeper::Init(_)
                 | ToKeeper::Configuration
@@ -181,6 +186,18 @@ impl Keeper<'_> {
                 self.note_upgrade("the old program died; the new one goes on if it can".into());
             }
             None => self.note_upgrade("failed: the old program died".into()),
+        }
+    }
+
+    /// The mount is lost, and with it whatever a candidate might have gone on with.
+    pub(super) fn abandon_upgrade(&mut self) {
+        self.upgrade.until = None;
+        if let Some(mut candidate) = self.upgrade.candidate.take() {
+            candidate.child.kill();
+            self.dying.push(candidate.child);
+        }
+        if self.upgrade.binary.take().is_some() {
+            self.note_upgrade("failed: the mount was lost".into());
         }
     }
 

@@ -37,9 +37,16 @@ struct Kept {
 impl Kept {
     /// A keeper whose servers behave as `mode` says.
     fn start(mode: &str) -> Self {
+        Self::start_with(mode, &[])
+    }
+
+    fn start_with(mode: &str, arguments: &[&str]) -> Self {
         let directory = prepare(mode);
         let mut command = process::bound_to_us(LIVEDATA, "TERM");
-        command.args(["mount", "-f", "--wait", "5s", "--binary"]);
+        command
+            .args(["mount", "-f", "--wait", "5s"])
+            .args(arguments);
+        command.arg("--binary");
         command.arg(directory.path().join("program"));
         command.args(["config.ini", "mnt"]);
         Self::spawn(command, directory)
@@ -57,9 +64,12 @@ impl Kept {
     }
 
     fn ready(mode: &str) -> Self {
-        let kept = Self::start(mode);
-        wait_until(SOON, "it is ready", || kept.text("out").contains("ready"));
-        kept
+        Self::start(mode).when_ready()
+    }
+
+    fn when_ready(self) -> Self {
+        wait_until(SOON, "it is ready", || self.text("out").contains("ready"));
+        self
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -311,6 +321,103 @@ fn a_server_that_froze_too_late_does_not_start_the_next_upgrade() {
 }
 
 #[test]
+fn a_mount_that_nobody_can_go_on_with_is_made_anew() {
+    let kept = Kept::ready("serve");
+    let path = kept.path("mnt");
+    // Nobody answers here, so this waits.
+    let waits = std::thread::spawn({
+        let path = path.join("x");
+        move || fs::metadata(path).map(drop)
+    });
+    let before = mount_ids(&path);
+    kept.set_mode("lost");
+    kept.kill_server();
+    let status = kept.wait_status("it is mounted anew", |status| status.anew.times == 1);
+    assert_eq!(status.server.state, State::Serving);
+    assert!(!status.anew.running);
+    let lost = status.anew.last.unwrap();
+    assert!(lost.reason.contains("there is no record"), "{lost:?}");
+    assert!(
+        waits.join().unwrap().is_err(),
+        "whoever waited has an error"
+    );
+    let after = mount_ids(&path);
+    assert_eq!(after.len(), 1, "{before:?} {after:?}");
+    assert_ne!(after, before);
+    let (code, table) = kept.status_command();
+    assert_eq!(code, Some(1), "it was lost lately: {table}");
+    assert!(table.contains("mounted anew 1 times"), "{table}");
+    // And again.
+    kept.kill_server();
+    kept.wait_status("it is mounted anew", |status| status.anew.times == 2);
+    let log = kept.stop();
+    assert!(log.contains("the mount is lost"), "{log}");
+}
+
+/// The ids of what is mounted there.
+fn mount_ids(path: &Path) -> Vec<String> {
+    let path = path.to_path_buf().canonicalize_parent();
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    table
+        .lines()
+        .filter(|line| {
+            line.split(' ')
+                .nth(4)
+                .is_some_and(|at| Path::new(at) == path)
+        })
+        .map(|line| line.split(' ').next().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_lost_mount_that_somebody_unmounts_is_not_made_anew() {
+    let mut kept = Kept::ready("serve");
+    kept.set_mode("lost, and silent");
+    kept.kill_server();
+    kept.wait_status("it is being made", |status| status.anew.running);
+    rustix::mount::unmount(kept.path("mnt"), UnmountFlags::NOFOLLOW).unwrap();
+    let ended = process::wait(&mut kept.keeper, SOON).expect("it ends");
+    assert!(ended.success());
+    assert!(!is_mounted(&kept.path("mnt")));
+}
+
+#[test]
+fn a_foreign_record_is_for_the_program_that_wrote_it() {
+    let kept = Kept::start_with("serve", &["--restart-at-once"]).when_ready();
+    kept.set_mode("die");
+    kept.kill_server();
+    kept.wait_status("it waits", |status| status.server.state == State::Backoff);
+    let other = kept.path("other");
+    fs::copy(PYTHON, &other).unwrap();
+    replace(&kept.path("program"), |path| {
+        std::os::unix::fs::symlink(&other, path).unwrap();
+    });
+    // The new program cannot read the record, but the old one works again.
+    kept.set_mode("foreign");
+    kept.signal(Signal::USR2);
+    let status = kept.wait_status("it serves", |status| status.server.state == State::Serving);
+    assert_eq!(status.anew.times, 0);
+    assert_eq!(
+        kept.text("log")
+            .matches("program that wrote the record")
+            .count(),
+        1
+    );
+    // The old one does not work any more, and nobody else can read its record.
+    kept.set_mode("foreign, or die");
+    kept.kill_server();
+    kept.wait_status("it waits", |status| status.server.state == State::Backoff);
+    kept.signal(Signal::USR2);
+    let status = kept.wait_status("it is mounted anew", |status| status.anew.times == 1);
+    let server = status.server.pid.unwrap();
+    assert_eq!(
+        fs::read_link(format!("/proc/{server}/exe")).unwrap(),
+        other.canonicalize().unwrap()
+    );
+    kept.stop();
+}
+
+#[test]
 fn an_upgrade_goes_on_with_the_record() {
     let kept = Kept::ready("serve");
     let old = kept.status().server.pid.unwrap();
@@ -512,6 +619,7 @@ fn keeper_of_a_place() {
         fn is_attached(&self) -> bool {
             true
         }
+        fn abandon(&mut self) {}
         fn detach(&mut self) -> bool {
             true
         }
@@ -531,6 +639,7 @@ fn keeper_of_a_place() {
         background: false,
         binary: Some(PYTHON.into()),
         restart_at_once: false,
+        without_resend: false,
     };
     let mut place = Nowhere(directory.join("mnt"));
     keeper::run_at(&mut place, job, |_| Ok(())).unwrap();

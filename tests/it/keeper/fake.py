@@ -59,15 +59,22 @@ while True:
                 say({"Failed": {"reason": "there is no such thing"}})
             if mode == "die":
                 sys.exit(3)
-            say({"Init": {"minor": 45, "max_readahead": 131072, "flags": 7}})
+            say({"Init": {"minor": 45, "max_readahead": 131072, "flags": 1 << 39 | 7}})
             say({"Loading": {"n_answered": 1, "n_nodes": 2}})
-            say(ready)
+            if not message["Start"]["anew"] or mode != "lost, and silent":
+                say(ready)
         elif mode == "hang":
             time.sleep(60)
         elif mode == "refuse":
             say({"Failed": {"reason": "a record of another format"}})
             time.sleep(60)
-        elif mode == "die":
+        elif "lost" in mode:
+            say({"Lost": {"why": "Record", "reason": "there is no record"}})
+            time.sleep(60)
+        elif "foreign" in mode and "other" in os.readlink("/proc/self/exe"):
+            say({"Lost": {"why": "Foreign", "reason": "a record of another format"}})
+            time.sleep(60)
+        elif "die" in mode:
             sys.exit(3)
         else:
             assert message["Start"]["init"]["minor"] == 45
