@@ -490,6 +490,7 @@ impl<'a> Keeper<'a> {
                     }
                 }
                 ToKeeper::Frozen { upgrade } => self.start_candidate(upgrade),
+                ToKeeper::PublisherHangs { pid } => self.replace_publisher(pid),
                 ToKeeper::Failed { reason } => {
                     if matches!(self.stage, Stage::First(_)) {
                         return Err(Error::Failed(reason));
@@ -665,6 +666,7 @@ impl<'a> Keeper<'a> {
                     | ToKeeper::Ready { .. }
                     | ToKeeper::Loaded
                     | ToKeeper::Frozen { .. }
+                    | ToKeeper::PublisherHangs { .. }
                     | ToKeeper::Status => {}
                 }
             }
@@ -824,6 +826,15 @@ impl<'a> Keeper<'a> {
         self.publisher.due = None;
         if let Some(mut child) = self.publisher.child.take() {
             child.kill();
+            self.dying.push(child);
+        }
+    }
+
+    /// It does not answer the server.
+    fn replace_publisher(&mut self, pid: u32) {
+        if let Some(mut child) = self.publisher.child.take_if(|child| child.pid() == pid) {
+            child.kill();
+            self.count_publisher_death("it did not answer".into(), child.age());
             self.dying.push(child);
         }
     }

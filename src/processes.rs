@@ -153,6 +153,11 @@ pub enum ToKeeper {
         /// The line.
         reason: String,
     },
+    /// This publisher does not answer, though it has not died. Changes wait for another.
+    PublisherHangs {
+        /// Its process id.
+        pid: u32,
+    },
     /// Nobody can go on with the mount, or this program cannot. The last message of a successor.
     Lost {
         /// Why.

@@ -2,8 +2,8 @@
 //! dead server left off.
 //!
 //! Threads: `mirror` runs the connection and hands on what it learns; `publish` carries changes to
-//! the kernel; `fuse` answers it; `keeper` hears the keeper; the main thread waits for events and
-//! decides. Lock order: the desk, then the queue of changes, then the tree; nothing waits under
+//! the kernel; `fuse` answers it; `keeper` hears the keeper, and passes publishers on to `publish`;
+//! the main thread waits for events and decides. Lock order: the desk, then the queue of changes, then the tree; nothing waits under
 //! them. The process ends when the keeper does, and is killed when the mount ends: it has nothing
 //! to tidy up.
 
@@ -34,7 +34,7 @@ use crate::keeper;
 use crate::logging::{self, Logging};
 use crate::mirror::{Command, Mirror, Reason, Update};
 use crate::processes::{Lost, Start, ToKeeper, ToServer};
-use crate::publish::{Known, Publishing};
+use crate::publish::{Known, Publishing, Tell};
 use crate::record::{Record, RecordError};
 use crate::service;
 use crate::source::zookeeper::ZooKeeper;
@@ -110,7 +110,7 @@ enum Event {
     /// The mirror ended.
     MirrorEnded,
     /// The keeper says something.
-    Keeper(ToServer, Vec<OwnedFd>),
+    Keeper(ToServer),
     /// The keeper is gone.
     KeeperGone,
 }
@@ -175,7 +175,7 @@ struct Server {
     events: Receiver<Event>,
     tell: Sender<Event>,
     desk: Arc<Mutex<Desk>>,
-    publishers: Publishers,
+    publishing: Arc<Publishing>,
     requests: Requests,
     reader: Reader,
     line: Line,
@@ -192,7 +192,7 @@ struct Running {
 /// Where updates become changes.
 struct Desk {
     files: Files,
-    publishing: Publishing,
+    publishing: Arc<Publishing>,
 }
 
 impl Desk {
@@ -277,9 +277,19 @@ impl Server {
                 connection
             }
         };
-        let (tell, events) = mpsc::channel();
-        hear_keeper(Arc::clone(keeper), tell.clone())?;
         let (line, notifier) = (connection.line(), connection.notifier());
+        let publishing = Publishing::spawn(
+            (tree, reader.clone()),
+            notifier.clone(),
+            pollers,
+            told_of_publishing(keeper),
+            start.takes_over,
+        )
+        .map_err(system("cannot start a thread"))?;
+        let publishing = Arc::new(publishing);
+        let (tell, events) = mpsc::channel();
+        let gives = (publishers, Arc::clone(&publishing));
+        hear_keeper(Arc::clone(keeper), tell.clone(), gives)?;
         if start.takes_over
             && let Err(err) = line.resend()
         {
@@ -304,23 +314,14 @@ impl Server {
             Some(found) => found,
             None => configuration(&start, kept, logging)?,
         };
-        let to_keeper = Arc::clone(keeper);
-        let pass_on = Box::new(move |memory: std::os::fd::BorrowedFd<'_>| {
-            to_keeper.send(&ToKeeper::Record, &[memory])
-        });
-        let publishing = Publishing::spawn(
-            (tree, reader.clone()),
-            notifier,
-            pollers,
-            pass_on,
-            start.takes_over,
-        )
-        .map_err(system("cannot start a thread"))?;
         let mut files = Files::new();
         let now = SystemTime::now();
         let leftovers = files.recall(&config.nodes, known, &reader);
         let changes = files.plan(config.nodes.clone());
-        let desk = Desk { files, publishing };
+        let desk = Desk {
+            files,
+            publishing: Arc::clone(&publishing),
+        };
         desk.carry_out(leftovers, now, None);
         desk.carry_out(changes, now, None);
         let mut server = Self {
@@ -332,7 +333,7 @@ impl Server {
             events,
             tell,
             desk: Arc::new(Mutex::new(desk)),
-            publishers,
+            publishing,
             requests,
             reader,
             line,
@@ -416,7 +417,7 @@ impl Server {
         }
         self.loading.store(false, Ordering::Relaxed);
         if !self.start.takes_over {
-            self.desk.lock().publishing.flush();
+            self.publishing.flush();
         }
         if !has_predecessor(&self.start) {
             leave_stderr(&self.start, &self.config, &self.logging);
@@ -459,31 +460,25 @@ impl Server {
                 Some(_) | None => Ok(()),
             },
             Event::KeeperGone => Err(Error::KeeperGone),
-            Event::Keeper(message, with) => self.obey(message, with),
+            Event::Keeper(message) => self.obey(message),
         }
     }
 
-    fn obey(&mut self, message: ToServer, with: Vec<OwnedFd>) -> Result<(), Error> {
+    fn obey(&mut self, message: ToServer) -> Result<(), Error> {
         match message {
-            ToServer::Start(_) | ToServer::Go => Ok(()),
-            ToServer::Publisher { pid } => {
-                self.publishers.add(pid);
-                let socket = with.into_iter().next().map(Socket::from);
-                self.desk.lock().publishing.use_publisher(socket);
-                Ok(())
-            }
-            ToServer::NoPublisher => {
-                self.desk.lock().publishing.use_publisher(None);
-                Ok(())
-            }
+            // The thread that hears of a publisher passes it on.
+            ToServer::Start(_)
+            | ToServer::Go
+            | ToServer::Publisher { .. }
+            | ToServer::NoPublisher => Ok(()),
             ToServer::Freeze { upgrade } => {
                 self.stop_mirror();
-                self.desk.lock().publishing.freeze();
+                self.publishing.freeze();
                 tell(&self.keeper, &ToKeeper::Frozen { upgrade })
             }
             ToServer::Thaw { .. } => {
                 if self.mirror.is_none() {
-                    self.desk.lock().publishing.thaw();
+                    self.publishing.thaw();
                     self.start_mirror()?;
                 }
                 Ok(())
@@ -736,13 +731,29 @@ fn leave_stderr(start: &Start, config: &Config, logging: &Logging) {
     }
 }
 
-fn hear_keeper(keeper: Arc<Socket>, tell: Sender<Event>) -> Result<(), Error> {
+/// Publishers are passed on by the thread that hears of them: the main thread may be waiting for
+/// one, in a freeze.
+fn hear_keeper(
+    keeper: Arc<Socket>,
+    tell: Sender<Event>,
+    (publishers, publishing): (Publishers, Arc<Publishing>),
+) -> Result<(), Error> {
     std::thread::Builder::new()
         .name("keeper".into())
         .spawn(move || {
             loop {
                 let event = match keeper.receive() {
-                    Ok(Some((message, with))) => Event::Keeper(message, with),
+                    Ok(Some((ToServer::Publisher { pid }, with))) => {
+                        publishers.add(pid);
+                        let socket = with.into_iter().next().map(Socket::from);
+                        publishing.use_publisher(socket.map(|socket| (pid, socket)));
+                        continue;
+                    }
+                    Ok(Some((ToServer::NoPublisher, _))) => {
+                        publishing.use_publisher(None);
+                        continue;
+                    }
+                    Ok(Some((message, _))) => Event::Keeper(message),
                     Ok(None) => Event::KeeperGone,
                     Err(err) => {
                         log::error!("the keeper is not understood: {err}");
@@ -757,6 +768,18 @@ fn hear_keeper(keeper: Arc<Socket>, tell: Sender<Event>) -> Result<(), Error> {
         })
         .map_err(system("cannot start a thread"))?;
     Ok(())
+}
+
+/// What the publishing thread says goes to the keeper.
+fn told_of_publishing(keeper: &Arc<Socket>) -> Tell {
+    let (of_records, of_publishers) = (Arc::clone(keeper), Arc::clone(keeper));
+    Tell {
+        record: Box::new(move |memory| of_records.send(&ToKeeper::Record, &[memory])),
+        hangs: Box::new(move |pid| {
+            // A keeper that is gone takes us along.
+            let _ = of_publishers.send(&ToKeeper::PublisherHangs { pid }, &[]);
+        }),
+    }
 }
 
 /// The record is loaded; waits until whoever served before is gone.

@@ -119,6 +119,7 @@ impl Keeper<'_> {
                 | ToKeeper::Loading { .. }
                 | ToKeeper::Ready { .. }
                 | ToKeeper::Frozen { .. }
+                | ToKeeper::PublisherHangs { .. }
                 | ToKeeper::Status => {}
             }
         }

@@ -598,6 +598,16 @@ fn a_publisher_that_dies_is_replaced() {
     });
     assert!(!is_alive(second));
     assert_eq!(status.publisher.restarts, 1);
+    // One that the server complains of is replaced, too.
+    let third = status.publisher.pid.unwrap();
+    kept.set_mode("complain");
+    kept.kill_server();
+    let status = kept.wait_status("another publishes", |status| {
+        status.publisher.restarts == 2 && status.publisher.state == State::Serving
+    });
+    assert_ne!(status.publisher.pid, Some(third));
+    let death = status.publisher.last_death.unwrap();
+    assert!(death.reason.contains("did not answer"), "{death:?}");
     kept.stop();
 }
 

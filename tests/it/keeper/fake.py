@@ -96,4 +96,10 @@ while True:
         if mode != "silent":
             say("Status", memory('{"fake": true}'))
     elif name == "Publisher":
-        heard(f"publisher {message['Publisher']['pid']}")
+        pid = message["Publisher"]["pid"]
+        heard(f"publisher {pid}")
+        if mode == "complain":
+            # Once is enough, for whoever replaced it.
+            mode = "serve"
+            say({"PublisherHangs": {"pid": pid}})
+            say({"PublisherHangs": {"pid": pid}})
