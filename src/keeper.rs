@@ -61,8 +61,8 @@ const DETAILS: Duration = Duration::from_secs(1);
 /// How often in a row the start of a binary may fail before the last confirmed one is started.
 const MOST_FAILURES: u32 = 5;
 
-/// The most publishers whose last requests may still be answered.
-const MOST_PUBLISHERS: usize = 64;
+/// The most publishers that were killed and have not ended, of which a server is told.
+const MOST_PUBLISHERS: usize = 16;
 
 /// What to mount where.
 #[derive(Debug, Clone)]
@@ -236,7 +236,8 @@ struct Keeper<'a> {
     record: Option<OwnedFd>,
     /// The configuration in use, as the server sent it.
     configuration: Option<OwnedFd>,
-    publishers: Vec<u32>,
+    /// Those that have not ended: process ids, and descriptors of the processes.
+    publishers: Vec<(u32, OwnedFd)>,
 
     /// What the next server is started from.
     binary: Rc<Binary>,
@@ -615,19 +616,28 @@ impl<'a> Keeper<'a> {
             takes_over,
             anew: self.anew.running,
             init: self.init,
-            publishers: self.publishers.clone(),
+            publishers: self.publishers.iter().map(|(pid, _)| *pid).collect(),
         };
         let device = self.device.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         let record = self.record.iter().filter(|_| takes_over);
         // Where the record is missing, the server must not take the configuration for it.
         let has_kept = self.anew.running || (takes_over && self.record.is_some());
         let configuration = self.configuration.iter().filter(|_| has_kept);
-        Server::start(binary, start, device, record.chain(configuration))
+        let publishers = self.publishers.iter().map(|(_, process)| process);
+        let with = record.chain(configuration).chain(publishers);
+        Server::start(binary, start, device, with)
     }
 
     /// Finds out who has died.
     fn reap(&mut self) -> Result<(), Error> {
-        self.dying.retain_mut(|child| child.ended().is_none());
+        let mut ended = |pid| self.publishers.retain(|(publisher, _)| *publisher != pid);
+        self.dying.retain_mut(|child| {
+            let lives = child.ended().is_none();
+            if !lives {
+                ended(child.pid());
+            }
+            lives
+        });
         if self.unmounted && self.is_disconnected() {
             // It ended with the mount.
             return Ok(());
@@ -806,13 +816,18 @@ impl<'a> Keeper<'a> {
             return;
         }
         match publisher::start(&self.confirmed, root, self.job.background) {
-            Ok((child, socket)) => {
+            Ok(publisher::Started {
+                child,
+                process,
+                socket,
+            }) => {
                 let pid = child.pid();
-                self.publishers.push(pid);
+                let with = [socket.as_fd(), process.as_fd()];
+                server.tell(&ToServer::Publisher { pid }, &with);
+                self.publishers.push((pid, process));
                 if self.publishers.len() > MOST_PUBLISHERS {
                     self.publishers.remove(0);
                 }
-                server.tell(&ToServer::Publisher { pid }, &[socket.as_fd()]);
                 self.publisher.child = Some(child);
             }
             Err(err) => {
@@ -841,6 +856,7 @@ impl<'a> Keeper<'a> {
 
     fn publisher_died(&mut self, ended: Ended) {
         if let Some(child) = self.publisher.child.take() {
+            self.publishers.retain(|(pid, _)| *pid != child.pid());
             self.count_publisher_death(ended.to_string(), child.age());
         }
     }

@@ -28,12 +28,14 @@ pub const STAGING: &str = ".livedata-staging";
 /// The keeper to the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToServer {
-    /// The first message. With it: `/dev/fuse`, and for a successor the record and the last
-    /// [`ToKeeper::Configuration`], if there was one.
+    /// The first message. With it: `/dev/fuse`; for a successor the record and the last
+    /// [`ToKeeper::Configuration`], if there was one; and the publishers, as descriptors of
+    /// processes.
     Start(Start),
     /// Go on with the mount: whoever served it before is gone. Only after [`ToKeeper::Loaded`].
     Go,
-    /// Publications go through this publisher from now on. With it: the socket to it.
+    /// Publications go through this publisher from now on. With it: the socket to it, and a
+    /// descriptor of its process.
     Publisher {
         /// Its process id, by which its requests are known.
         pid: u32,
@@ -84,8 +86,8 @@ pub struct Start {
     pub anew: bool,
     /// What the kernel said in INIT, once it has.
     pub init: Option<Init>,
-    /// The process ids of all publishers there ever were for this mount: their last requests may
-    /// still be answered.
+    /// The process ids of the publishers that have not ended: their last requests may still be
+    /// answered.
     pub publishers: Vec<u32>,
 }
 

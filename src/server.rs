@@ -228,10 +228,12 @@ impl Server {
     /// Comes up to the point where the kernel is answered.
     fn start(
         start: Start,
-        with: Vec<OwnedFd>,
+        mut with: Vec<OwnedFd>,
         keeper: &Arc<Socket>,
         logging: &Logging,
     ) -> Result<Self, Error> {
+        let n_others = with.len().saturating_sub(start.publishers.len());
+        let processes = with.split_off(n_others);
         let mut with = with.into_iter().peekable();
         let device = with.next().ok_or_else(no("no /dev/fuse came"))?;
         let record = with.next_if(|_| start.takes_over);
@@ -255,8 +257,8 @@ impl Server {
         let requests = Requests::default();
         let filesystem = LiveData::new(reader.clone(), requests.clone());
         let (publishers, pollers) = (filesystem.publishers(), filesystem.pollers());
-        for pid in &start.publishers {
-            publishers.add(*pid);
+        for (pid, process) in start.publishers.iter().zip(processes) {
+            publishers.add(*pid, process);
         }
         let broken = system("the kernel refused the connection");
         let connection = match start.init.filter(|_| start.takes_over) {
@@ -744,8 +746,11 @@ fn hear_keeper(
             loop {
                 let event = match keeper.receive() {
                     Ok(Some((ToServer::Publisher { pid }, with))) => {
-                        publishers.add(pid);
-                        let socket = with.into_iter().next().map(Socket::from);
+                        let mut with = with.into_iter();
+                        let socket = with.next().map(Socket::from);
+                        if let Some(process) = with.next() {
+                            publishers.add(pid, process);
+                        }
                         publishing.use_publisher(socket.map(|socket| (pid, socket)));
                         continue;
                     }

@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
 use super::binary::Binary;
 use crate::wire::Socket;
@@ -58,6 +58,13 @@ impl Child {
 
     pub(super) fn pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// A descriptor of the process, which tells when it has ended (pidfd_open(2)). It was not reaped,
+    /// so nobody else has its id.
+    pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
+        let pid = Pid::from_child(&self.process);
+        Ok(pidfd_open(pid, PidfdFlags::empty())?)
     }
 
     /// How long ago it was started.

@@ -44,14 +44,23 @@ impl Publisher {
     }
 }
 
-/// Starts one, tells it where to work, and gives the other end of the socket to it, for the server.
+/// One that was started.
+pub(super) struct Started {
+    pub(super) child: Child,
+    /// A descriptor of the process.
+    pub(super) process: OwnedFd,
+    /// The other end of the socket to it, for the server.
+    pub(super) socket: OwnedFd,
+}
+
+/// Starts one, and tells it where to work.
 ///
 /// In the background its stderr is nobody's: the terminal is left.
 pub(super) fn start(
     binary: &Binary,
     root: &PublisherRoot,
     background: bool,
-) -> io::Result<(Child, OwnedFd)> {
+) -> io::Result<Started> {
     let (for_server, theirs) = Socket::pair()?;
     let (path, with): (_, Vec<BorrowedFd<'_>>) = match root {
         PublisherRoot::Directory(root) => (None, vec![root.as_fd()]),
@@ -64,6 +73,17 @@ pub(super) fn start(
     } else {
         Stdio::inherit()
     };
-    let child = Child::start(binary, PUBLISHER_COMMAND, theirs, stderr)?;
-    Ok((child, for_server.into()))
+    let mut child = Child::start(binary, PUBLISHER_COMMAND, theirs, stderr)?;
+    match child.descriptor() {
+        Ok(process) => Ok(Started {
+            child,
+            process,
+            socket: for_server.into(),
+        }),
+        Err(err) => {
+            // Nobody told it to do anything.
+            child.end();
+            Err(err)
+        }
+    }
 }
