@@ -407,7 +407,7 @@ impl<'a> Keeper<'a> {
             self.publisher.due,
             self.upgrade.until,
             self.details_until,
-            self.server.as_ref().and_then(|server| server.mute_until),
+            self.server.as_ref().map(Server::deadline),
             of_control,
             of_watchdog,
         ]
@@ -644,7 +644,7 @@ impl<'a> Keeper<'a> {
         }
         let ended = |server: &mut Option<Server>| server.as_mut()?.child.ended();
         if let Some(ended) = ended(&mut self.server) {
-            self.server_died(ended)?;
+            self.server_died(Some(ended))?;
         }
         if let Some(ended) = ended(&mut self.upgrade.candidate) {
             self.candidate_died(ended);
@@ -655,7 +655,12 @@ impl<'a> Keeper<'a> {
         Ok(())
     }
 
-    fn server_died(&mut self, ended: Ended) -> Result<(), Error> {
+    /// It has ended; or was killed and does not end, which is as good.
+    fn server_died(&mut self, ended: Option<Ended>) -> Result<(), Error> {
+        let how = match ended {
+            Some(ended) => ended.to_string(),
+            None => "killed, and it does not end".into(),
+        };
         // What it said last counts, the record above all.
         if let Some(server) = &mut self.server {
             for (message, mut with) in server.hear() {
@@ -688,17 +693,20 @@ impl<'a> Keeper<'a> {
         if matches!(self.stage, Stage::First(_)) {
             return Err(match words {
                 Some(reason) => Error::Failed(reason),
-                None => Error::Died(ended.to_string()),
+                None => Error::Died(how),
             });
         }
         let reason = match words {
-            Some(words) => format!("{words} ({ended})"),
-            None => ended.to_string(),
+            Some(words) => format!("{words} ({how})"),
+            None => how,
         };
         log::error!(
             "the server, process {}, died after {lived:.1?}: {reason}",
             server.child.pid()
         );
+        if ended.is_none() {
+            self.dying.push(server.child);
+        }
         let tried = Rc::clone(&self.binary);
         self.count_death(reason.clone(), lived);
         // Its socket leads nowhere now. It may go only when the mount is served again.
@@ -906,6 +914,9 @@ impl<'a> Keeper<'a> {
         }
         if let Some(server) = &mut self.server {
             server.end_if_mute(now);
+            if server.stays(now) {
+                self.server_died(None)?;
+            }
         }
         if self.publisher.due.is_some_and(|at| at <= now) {
             match self.stage {

@@ -87,6 +87,15 @@ impl Child {
         }
     }
 
+    /// Whether it has begun to end and cannot: its first thread has ended, and another one is left.
+    pub(super) fn is_ending(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+        stat.is_ok_and(|stat| {
+            stat.rsplit_once(") ")
+                .is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
+        })
+    }
+
     /// Ends it, and gives it a moment for that. False if it is still there.
     pub(super) fn end(&mut self) -> bool {
         self.kill();

@@ -256,6 +256,50 @@ fn cpu_ticks(pid: u32) -> u64 {
 }
 
 #[test]
+fn a_server_that_was_killed_and_does_not_end_is_not_waited_for() {
+    let kept = Kept::ready("serve");
+    let server = kept.status().server.pid.unwrap();
+    // Whom somebody traces, his parent cannot reap.
+    let mut command = process::bound_to_us(PYTHON, "KILL");
+    let trace = "import ctypes, sys, time
+PTRACE_SEIZE = 0x4206
+ctypes.CDLL(None).ptrace(PTRACE_SEIZE, int(sys.argv[1]), None, None)
+time.sleep(600)";
+    command.args(["-c", trace, &server.to_string()]);
+    let mut tracer = process::spawn(command);
+    wait_until(SOON, "it is traced", || {
+        let status = fs::read_to_string(format!("/proc/{server}/status")).unwrap();
+        !status.contains("TracerPid:\t0\n")
+    });
+    kill(server);
+    let status = kept.wait_status("another serves", |status| {
+        status.server.state == State::Serving && status.server.pid != Some(server)
+    });
+    assert!(Path::new(&format!("/proc/{server}")).exists(), "it ended");
+    let death = status.server.last_death.unwrap();
+    assert!(death.reason.contains("does not end"), "{death:?}");
+    // It is reaped when that can be.
+    tracer.kill().unwrap();
+    tracer.wait().unwrap();
+    wait_until(SOON, "it is reaped", || {
+        !Path::new(&format!("/proc/{server}")).exists()
+    });
+    kept.stop();
+}
+
+#[test]
+fn a_server_that_was_killed_but_for_a_thread_is_replaced() {
+    let kept = Kept::ready("serve");
+    let server = kept.status().server.pid;
+    // It keeps its end of the socket open, so nobody is told.
+    kept.signal(Signal::HUP);
+    kept.wait_status("another serves", |status| {
+        status.server.state == State::Serving && status.server.pid != server
+    });
+    kept.stop();
+}
+
+#[test]
 fn a_program_that_cannot_go_on_is_not_upgraded_to() {
     let kept = Kept::ready("serve");
     let old = kept.status().server.pid;
