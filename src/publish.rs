@@ -108,6 +108,12 @@ impl Publishing {
         self.queue.order(Task::Use(publisher));
     }
 
+    /// The mount is about to be shown: a publisher will be given, or refused, and what comes now
+    /// waits for that.
+    pub fn await_publisher(&self) {
+        self.queue.order(Task::Await);
+    }
+
     /// Publishes what waits, and then nothing until [`Publishing::thaw`]: the record is complete.
     /// Comes back when that is so.
     pub fn freeze(&self) {
@@ -144,6 +150,7 @@ impl Worker {
             for task in tasks {
                 match task {
                     Task::Use(publisher) => self.publisher = publisher,
+                    Task::Await => self.publisher = self.queue.wait_for_publisher(PATIENCE),
                     Task::Freeze => self.tree.freeze(),
                     Task::Thaw => self.tree.thaw(),
                 }

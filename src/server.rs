@@ -420,6 +420,7 @@ impl Server {
         self.loading.store(false, Ordering::Relaxed);
         if !self.start.takes_over {
             self.publishing.flush();
+            self.publishing.await_publisher();
         }
         if !has_predecessor(&self.start) {
             leave_stderr(&self.start, &self.config, &self.logging);

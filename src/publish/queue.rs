@@ -14,6 +14,8 @@ use crate::tree::{Change, Kind};
 pub(super) enum Task {
     /// Go through this publisher, or none.
     Use(Option<Remote>),
+    /// Wait for a publisher to be given before anything else is published.
+    Await,
     /// Publish what waits and no more.
     Freeze,
     /// Publish again.
@@ -109,6 +111,11 @@ impl Queue {
                 }
                 Task::Freeze => waiting.frozen = true,
                 Task::Thaw => waiting.frozen = false,
+                // What it waits for may be the next task.
+                Task::Await => {
+                    tasks.push(task);
+                    break;
+                }
                 Task::Use(_) => {}
             }
             tasks.push(task);
@@ -137,7 +144,7 @@ impl Queue {
             if let Some(at) = given {
                 return match waiting.tasks.remove(at) {
                     Some(Task::Use(publisher)) => publisher,
-                    Some(Task::Freeze | Task::Thaw) | None => None,
+                    Some(Task::Await | Task::Freeze | Task::Thaw) | None => None,
                 };
             }
             if waiting.closed || self.more.wait_until(&mut waiting, deadline).timed_out() {
