@@ -11,9 +11,10 @@
 
 mod pollers;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +29,7 @@ use fuser::{
 };
 
 use parking_lot::{Mutex, RwLock};
+use rustix::event::{PollFd, Timespec};
 
 use crate::path::MAX_NAME;
 use crate::processes::{Init, STAGING};
@@ -60,10 +62,14 @@ pub struct LiveData {
     init: Arc<Mutex<Option<Init>>>,
 }
 
-/// The process ids of the publishers: of the one there is, and of those that died with a request
-/// that may still be answered.
+/// The publishers: the one there is, and those that were killed and cannot end before their last
+/// request is answered.
+///
+/// Each is known by its process id, and trusted until it has ended, which a descriptor of the process
+/// tells: while it has not, nobody else has its id, and once it has, no request of it is left. So
+/// whoever gets the id next is a stranger from the start.
 #[derive(Debug, Clone, Default)]
-pub struct Publishers(Arc<RwLock<HashSet<u32>>>);
+pub struct Publishers(Arc<RwLock<HashMap<u32, OwnedFd>>>);
 
 /// Counts the requests that the kernel made, but for FORGET, on which nobody waits.
 #[derive(Debug, Clone, Default)]
@@ -98,7 +104,7 @@ impl LiveData {
 
     /// Whether the publisher asks. It has one thread, so its thread id is its process id.
     fn is_publisher(&self, request: &Request) -> bool {
-        self.publishers.0.read().contains(&request.pid())
+        self.publishers.trust(request.pid())
     }
 
     /// What a name leads to; the staging directory and what is in it lead there for the publisher
@@ -116,10 +122,27 @@ impl LiveData {
 }
 
 impl Publishers {
-    /// This process is a publisher from now on.
-    pub fn add(&self, pid: u32) {
-        self.0.write().insert(pid);
+    /// This process is a publisher until it ends; `process` is a descriptor of it (pidfd_open(2)).
+    pub fn add(&self, pid: u32, process: OwnedFd) {
+        let mut publishers = self.0.write();
+        publishers.retain(|_, process| !has_ended(process));
+        publishers.insert(pid, process);
     }
+
+    /// Whether the process that has this id now is a publisher.
+    pub fn trust(&self, pid: u32) -> bool {
+        let publishers = self.0.read();
+        publishers
+            .get(&pid)
+            .is_some_and(|process| !has_ended(process))
+    }
+}
+
+/// Whether a process has ended, by a descriptor of it. When in doubt it has.
+fn has_ended(process: &OwnedFd) -> bool {
+    let mut poll = [PollFd::new(process, rustix::event::PollFlags::IN)];
+    let now = Timespec::default();
+    rustix::io::retry_on_intr(|| rustix::event::poll(&mut poll, Some(&now))) != Ok(0)
 }
 
 /// The attributes of the staging directory.
@@ -650,4 +673,31 @@ impl LiveData {
 /// fuser's `add` says true when there was no room.
 fn room(full: bool) -> Room {
     if full { Room::Full } else { Room::Taken }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+    use super::*;
+
+    #[test]
+    fn a_publisher_is_trusted_until_it_ends() {
+        let publishers = Publishers::default();
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let process = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        publishers.add(child.id(), process);
+        assert!(publishers.trust(child.id()));
+        assert!(!publishers.trust(std::process::id()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // From here on another process may get the id.
+        assert!(!publishers.trust(child.id()));
+        let us = pidfd_open(rustix::process::getpid(), PidfdFlags::empty()).unwrap();
+        publishers.add(std::process::id(), us);
+        assert_eq!(publishers.0.read().len(), 1);
+    }
 }

@@ -5,14 +5,20 @@
 //! parses no configuration, and waits for nobody without a limit. After each wake-up it looks at
 //! everything: signals, the mount table, what the servers said, who died, who asks, what is due.
 //!
-//! A server is in one of a few stages. An upgrade runs beside a server that serves; when the
-//! candidate has loaded the record it takes the place of the old one.
+//! A server is in one of a few stages (`life`). An upgrade runs beside a server that serves; when the
+//! candidate has loaded the record it takes the place of the old one (`upgrade`). A mount that nobody
+//! can go on with is made anew (`anew`). What wakes the keeper is in `hear` and `due`.
 
 mod address;
+mod anew;
+mod answer;
 mod ask;
 mod binary;
 mod child;
 mod control;
+mod due;
+mod hear;
+mod life;
 mod mounts;
 mod place;
 mod publisher;
@@ -24,7 +30,7 @@ mod systemd;
 mod upgrade;
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
@@ -34,18 +40,18 @@ use sd_notify::NotifyState;
 use thiserror::Error;
 
 use crate::mountpoint::{self, Options};
-use crate::processes::{Init, Start, ToKeeper, ToServer};
+use crate::processes::{Init, ToServer};
 pub use ask::ask;
 use binary::Binary;
+use child::Child;
 pub use child::bind_to_parent;
-use child::{Child, Ended};
 use control::Control;
 pub use place::{Here, Place, PublisherRoot};
 use publisher::Publisher;
 use restarts::Restarts;
 use server::Server;
 use signals::{Signals, Wish};
-use status::{Event, Process, State, Status, seconds};
+use status::Event;
 use systemd::Watchdog;
 use upgrade::Upgrade;
 
@@ -55,17 +61,8 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How long a successor may take to load the record.
 const LOADING: Duration = Duration::from_secs(10);
 
-/// How long the server may take for its part of the status.
-const DETAILS: Duration = Duration::from_secs(1);
-
 /// How long a server may take to end by itself: to write what outlives the mount.
 const LAST_WORDS: Duration = Duration::from_millis(1500);
-
-/// How often in a row the start of a binary may fail before the last confirmed one is started.
-const MOST_FAILURES: u32 = 5;
-
-/// The most publishers whose last requests may still be answered.
-const MOST_PUBLISHERS: usize = 64;
 
 /// What to mount where.
 #[derive(Debug, Clone)]
@@ -90,6 +87,8 @@ pub struct Job {
     pub binary: Option<PathBuf>,
     /// A process that died is started again at once, however often it dies.
     pub restart_at_once: bool,
+    /// The kernel counts as one that does not repeat requests; see [`Init::resends`].
+    pub without_resend: bool,
 }
 
 /// What the keeper reports to whoever started it.
@@ -196,6 +195,9 @@ enum Stage {
     First(Instant),
     /// It serves.
     Serving,
+    /// The first one of a mount that is made anew loads what is in ZooKeeper; until then it must
+    /// say something.
+    Renewing(Instant),
     /// A successor loads the record, until then.
     Loading(Instant),
     /// There is none; the next is started then.
@@ -223,8 +225,8 @@ struct Keeper<'a> {
     since: SystemTime,
     logs: Logs,
 
-    /// `/dev/fuse`.
-    device: OwnedFd,
+    /// `/dev/fuse`; none while the mount is lost.
+    device: Option<OwnedFd>,
     /// Where publishers work, once the mount is attached.
     root: Option<PublisherRoot>,
     /// Somebody unmounted it, perhaps while files are open, which are served to the end.
@@ -234,12 +236,15 @@ struct Keeper<'a> {
     record: Option<OwnedFd>,
     /// The configuration in use, as the server sent it.
     configuration: Option<OwnedFd>,
-    publishers: Vec<u32>,
+    /// Those that have not ended: process ids, and descriptors of the processes.
+    publishers: Vec<(u32, OwnedFd)>,
 
     /// What the next server is started from.
     binary: Rc<Binary>,
     /// What the last server that loaded was started from.
     confirmed: Rc<Binary>,
+    /// A newer program, for which the record is foreign.
+    foreign: Option<Rc<Binary>>,
     n_failures: u32,
     server: Option<Server>,
     stage: Stage,
@@ -248,6 +253,7 @@ struct Keeper<'a> {
     last_death: Option<Event>,
     publisher: Publisher,
     upgrade: Upgrade,
+    anew: status::Anew,
     /// The server that serves next is to read the configuration again.
     reload_due: bool,
     /// Killed, and not gone yet.
@@ -281,7 +287,7 @@ impl<'a> Keeper<'a> {
             watchdog: None,
             since: SystemTime::now(),
             logs: Logs::default(),
-            device,
+            device: Some(device),
             root: None,
             unmounted: false,
             init: None,
@@ -290,6 +296,7 @@ impl<'a> Keeper<'a> {
             publishers: Vec::new(),
             confirmed: Rc::clone(&binary),
             binary,
+            foreign: None,
             n_failures: 0,
             server: None,
             stage: Stage::First(until),
@@ -301,6 +308,7 @@ impl<'a> Keeper<'a> {
                 ..Publisher::default()
             },
             upgrade: Upgrade::default(),
+            anew: status::Anew::default(),
             reload_due: false,
             dying: Vec::new(),
             details_until: None,
@@ -334,7 +342,8 @@ impl<'a> Keeper<'a> {
                     (Wish::Upgrade, _) => self.start_upgrade(),
                 }
             }
-            if mounts_changed && self.root.is_some() && !self.place.is_attached() {
+            let is_shown = self.root.is_some() || self.anew.running;
+            if mounts_changed && is_shown && !self.place.is_attached() {
                 self.let_go();
             }
             if self.unmounted && self.is_disconnected() {
@@ -348,138 +357,6 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// Waits until something happens. True if the mount table changed.
-    fn wait(&mut self) -> Result<bool, Error> {
-        let mut poll = vec![
-            PollFd::new(&self.changes, PollFlags::PRI),
-            PollFd::new(&self.signals, PollFlags::IN),
-        ];
-        for server in [&self.server, &self.upgrade.candidate]
-            .into_iter()
-            .flatten()
-        {
-            if server.mute_until.is_none() {
-                poll.push(PollFd::new(server, PollFlags::IN));
-            }
-        }
-        if let Some(control) = &self.control {
-            control.interests(&mut poll);
-        }
-        if self.unmounted {
-            poll.push(PollFd::new(&self.device, PollFlags::empty()));
-        }
-        let limit = self.next_deadline().map(|deadline| {
-            // Rounded up, so that what is due then is due.
-            let left =
-                deadline.saturating_duration_since(Instant::now()) + Duration::from_micros(1);
-            Timespec::try_from(left).unwrap_or(Timespec {
-                tv_sec: 3600,
-                tv_nsec: 0,
-            })
-        });
-        match rustix::event::poll(&mut poll, limit.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(!poll[0].revents().is_empty()),
-            Err(err) => Err(system("cannot wait")(err.into())),
-        }
-    }
-
-    fn next_deadline(&self) -> Option<Instant> {
-        let of_stage = match self.stage {
-            Stage::First(at) | Stage::Loading(at) | Stage::Backoff(at) => Some(at),
-            Stage::Serving => None,
-        };
-        let of_control = self.control.as_ref().and_then(Control::deadline);
-        let of_watchdog = self.watchdog.as_ref().map(Watchdog::next);
-        // Those that only die are looked after now and then; SIGCHLD tells of them sooner.
-        [
-            of_stage,
-            self.publisher.due,
-            self.upgrade.until,
-            self.details_until,
-            self.server.as_ref().and_then(|server| server.mute_until),
-            of_control,
-            of_watchdog,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-    }
-
-    fn hear_server(
-        &mut self,
-        report: &mut impl FnMut(Report<'_>) -> Result<(), Abandoned>,
-    ) -> Result<(), Error> {
-        let heard = self.server.as_mut().map(Server::hear).unwrap_or_default();
-        for (message, mut with) in heard {
-            match message {
-                ToKeeper::Init(init) => self.init = Some(init),
-                ToKeeper::Record => self.take_record(with.pop()),
-                ToKeeper::Configuration => self.configuration = with.pop(),
-                ToKeeper::Loading {
-                    n_answered,
-                    n_nodes,
-                } => {
-                    if matches!(self.stage, Stage::First(_)) {
-                        report(Report::Loading {
-                            n_answered,
-                            n_nodes,
-                        })
-                        .map_err(|Abandoned| Error::Stopped)?;
-                    }
-                }
-                ToKeeper::Ready {
-                    n_files,
-                    n_nodes,
-                    log_file,
-                    log_level,
-                } => {
-                    self.logs = Logs {
-                        file: log_file,
-                        level: log_level,
-                    };
-                    let text = format!("{n_files} files of {n_nodes} nodes");
-                    if matches!(self.stage, Stage::First(_)) {
-                        self.show()?;
-                        let _ = report(Report::Ready {
-                            mountpoint: &self.job.mountpoint,
-                            n_files,
-                            n_nodes,
-                            logs: &self.logs,
-                        });
-                        // The log is now the one that stays.
-                        log::info!("{}: {text}, ready", self.job.mountpoint.display());
-                        if let Some(reason) = self.no_control.take() {
-                            log::info!("no control socket, so no `status`: {reason}");
-                        }
-                        if let Some(reason) = &self.publisher.nowhere {
-                            log::info!("no publisher, so nobody is told by inotify: {reason}");
-                        }
-                        systemd::tell(&[NotifyState::Ready, NotifyState::Status(&text)]);
-                    } else {
-                        systemd::tell(&[NotifyState::Status(&text)]);
-                        let _ = report(Report::Reloaded(&self.logs));
-                    }
-                }
-                ToKeeper::Loaded => {
-                    if matches!(self.stage, Stage::Loading(_)) {
-                        self.go_on();
-                    }
-                }
-                ToKeeper::Frozen => self.start_candidate(),
-                ToKeeper::Failed { reason } => {
-                    if matches!(self.stage, Stage::First(_)) {
-                        return Err(Error::Failed(reason));
-                    }
-                    if let Some(server) = &mut self.server {
-                        server.give_up(reason);
-                    }
-                }
-                ToKeeper::Status => self.answer(with.pop()),
-            }
-        }
-        Ok(())
-    }
-
     /// Somebody unmounted it: what is ours must not keep it. The connection ends with the last open
     /// file.
     fn let_go(&mut self) {
@@ -488,24 +365,23 @@ impl<'a> Keeper<'a> {
         // The next mount at the same place answers for it from now on.
         self.control = None;
         self.end_publisher();
+        if self.anew.running {
+            // It was the lost one: there are no open files to serve.
+            self.device = None;
+        }
         self.publisher.nowhere = Some("unmounted".into());
         self.tell_server(&ToServer::NoPublisher);
     }
 
     /// Whether the connection to the kernel has ended.
     fn is_disconnected(&self) -> bool {
-        let mut poll = [PollFd::new(&self.device, PollFlags::empty())];
+        let Some(device) = &self.device else {
+            return true;
+        };
+        let mut poll = [PollFd::new(device, PollFlags::empty())];
         let now = Timespec::default();
         rustix::event::poll(&mut poll, Some(&now)).is_ok()
             && poll[0].revents().contains(PollFlags::ERR)
-    }
-
-    fn take_record(&mut self, record: Option<OwnedFd>) {
-        match (self.stage, &mut self.server) {
-            (Stage::Loading(_), Some(server)) => server.record = record,
-            (Stage::Loading(_), None) => {}
-            (Stage::First(_) | Stage::Serving | Stage::Backoff(_), _) => self.record = record,
-        }
     }
 
     /// The first load is over.
@@ -518,303 +394,9 @@ impl<'a> Keeper<'a> {
         Ok(())
     }
 
-    /// The successor has loaded the record, and there is nobody else.
-    fn go_on(&mut self) {
-        self.confirmed = Rc::clone(&self.binary);
-        self.n_failures = 0;
-        self.stage = Stage::Serving;
-        if let Some(server) = &mut self.server {
-            if let Some(record) = server.record.take() {
-                self.record = Some(record);
-            }
-            server.tell(&ToServer::Go, &[]);
-            log::info!("the server goes on as process {}", server.child.pid());
-        }
-        if std::mem::take(&mut self.reload_due) {
-            self.tell_server(&ToServer::Reload);
-        }
-        self.start_publisher();
-    }
-
-    fn start_server(&self, binary: &Binary, takes_over: bool) -> io::Result<Server> {
-        let start = Start {
-            config: self.job.config.clone(),
-            mountpoint: self.job.mountpoint.clone(),
-            started_in: self.job.started_in.clone(),
-            wait_ms: self.job.wait.as_millis().try_into().unwrap_or(u64::MAX),
-            strict: self.job.strict,
-            debug: self.job.debug,
-            background: self.job.background,
-            takes_over,
-            init: self.init,
-            publishers: self.publishers.clone(),
-        };
-        let kept = self
-            .record
-            .iter()
-            .chain(self.record.as_ref().and(self.configuration.as_ref()))
-            .filter(|_| takes_over);
-        Server::start(binary, start, &self.device, kept)
-    }
-
-    /// Finds out who has died.
-    fn reap(&mut self) -> Result<(), Error> {
-        self.dying.retain_mut(|child| child.ended().is_none());
-        if self.unmounted && self.is_disconnected() {
-            // It ended with the mount.
-            return Ok(());
-        }
-        let ended = |server: &mut Option<Server>| server.as_mut()?.child.ended();
-        if let Some(ended) = ended(&mut self.server) {
-            self.server_died(ended)?;
-        }
-        if let Some(ended) = ended(&mut self.upgrade.candidate) {
-            self.candidate_died(ended);
-        }
-        if let Some(ended) = self.publisher.child.as_mut().and_then(Child::ended) {
-            self.publisher_died(ended);
-        }
-        Ok(())
-    }
-
-    fn server_died(&mut self, ended: Ended) -> Result<(), Error> {
-        // What it said last counts, the record above all.
-        if let Some(server) = &mut self.server {
-            for (message, mut with) in server.hear() {
-                match message {
-                    ToKeeper::Init(init) => self.init = Some(init),
-                    ToKeeper::Record if !matches!(self.stage, Stage::Loading(_)) => {
-                        self.record = with.pop();
-                    }
-                    ToKeeper::Configuration => self.configuration = with.pop(),
-                    ToKeeper::Failed { reason } => server.last_words = Some(reason),
-                    ToKeeper::Record
-                    | ToKeeper::Loading { .. }
-                    | ToKeeper::Ready { .. }
-                    | ToKeeper::Loaded
-                    | ToKeeper::Frozen
-                    | ToKeeper::Status => {}
-                }
-            }
-        }
-        let Some(mut server) = self.server.take() else {
-            return Ok(());
-        };
-        let (words, lived) = (server.last_words.take(), server.child.age());
-        if matches!(self.stage, Stage::First(_)) {
-            return Err(match words {
-                Some(reason) => Error::Failed(reason),
-                None => Error::Died(ended.to_string()),
-            });
-        }
-        let reason = match words {
-            Some(words) => format!("{words} ({ended})"),
-            None => ended.to_string(),
-        };
-        log::error!(
-            "the server, process {}, died after {lived:.1?}: {reason}",
-            server.child.pid()
-        );
-        self.count_death(reason, lived);
-        // Its socket leads nowhere now. It may go only when the mount is served again.
-        self.end_publisher();
-        self.take_candidate();
-        Ok(())
-    }
-
-    /// A server died, or could not even be started: when is the next one due?
-    fn count_death(&mut self, reason: String, lived: Duration) {
-        self.last_death = Some(Event::now(reason));
-        if matches!(self.stage, Stage::Loading(_) | Stage::Backoff(_)) {
-            self.n_failures += 1;
-            if self.n_failures >= MOST_FAILURES && !Rc::ptr_eq(&self.binary, &self.confirmed) {
-                log::error!("going back to the program that worked last");
-                self.binary = Rc::clone(&self.confirmed);
-                self.n_failures = 0;
-            }
-        }
-        let delay = self.restarts.delay(lived);
-        if !delay.is_zero() {
-            log::warn!("the server is started again in {delay:.1?}");
-        }
-        self.stage = Stage::Backoff(Instant::now() + delay);
-    }
-
-    fn start_successor(&mut self) {
-        self.n_restarts += 1;
-        match self.start_server(&self.binary, true) {
-            Ok(server) => {
-                self.server = Some(server);
-                self.stage = Stage::Loading(Instant::now() + LOADING);
-            }
-            Err(err) => {
-                let reason = format!("the server cannot be started: {err}");
-                log::error!("{reason}");
-                self.count_death(reason, Duration::ZERO);
-            }
-        }
-    }
-
-    fn start_publisher(&mut self) {
-        self.publisher.due = None;
-        let Some(server) = &mut self.server else {
-            return;
-        };
-        let Some(root) = &self.root else {
-            return server.tell(&ToServer::NoPublisher, &[]);
-        };
-        if let PublisherRoot::Nowhere(reason) = root {
-            self.publisher.nowhere = Some(reason.clone());
-            server.tell(&ToServer::NoPublisher, &[]);
-            return;
-        }
-        match publisher::start(&self.confirmed, root, self.job.background) {
-            Ok((child, socket)) => {
-                let pid = child.pid();
-                self.publishers.push(pid);
-                if self.publishers.len() > MOST_PUBLISHERS {
-                    self.publishers.remove(0);
-                }
-                server.tell(&ToServer::Publisher { pid }, &[socket.as_fd()]);
-                self.publisher.child = Some(child);
-            }
-            Err(err) => {
-                self.count_publisher_death(format!("cannot be started: {err}"), Duration::ZERO);
-            }
-        }
-    }
-
-    /// Ends the publisher; it may take until the mount is served again.
-    fn end_publisher(&mut self) {
-        self.publisher.due = None;
-        if let Some(mut child) = self.publisher.child.take() {
-            child.kill();
-            self.dying.push(child);
-        }
-    }
-
-    fn publisher_died(&mut self, ended: Ended) {
-        if let Some(child) = self.publisher.child.take() {
-            self.count_publisher_death(ended.to_string(), child.age());
-        }
-    }
-
-    fn count_publisher_death(&mut self, reason: String, lived: Duration) {
-        log::error!("the publisher died after {lived:.1?}: {reason}");
-        self.publisher.last_death = Some(Event::now(reason));
-        self.publisher.n_restarts += 1;
-        let delay = self.publisher.restarts.delay(lived);
-        self.publisher.due = Some(Instant::now() + delay);
-        if !delay.is_zero() {
-            log::warn!("the publisher is started again in {delay:.1?}");
-            self.tell_server(&ToServer::NoPublisher);
-        }
-    }
-
     fn tell_server(&mut self, message: &ToServer) {
         if let (Some(server), Stage::Serving) = (&mut self.server, self.stage) {
             server.tell(message, &[]);
-        }
-    }
-
-    fn do_what_is_due(&mut self) -> Result<(), Error> {
-        let now = Instant::now();
-        match self.stage {
-            Stage::First(at) if at <= now => return Err(Error::Silent),
-            Stage::Loading(at) if at <= now => {
-                if let Some(server) = &mut self.server {
-                    server.give_up("the record was not loaded in time".into());
-                }
-                self.stage = Stage::Loading(now + LOADING);
-            }
-            Stage::Backoff(at) if at <= now => self.start_successor(),
-            Stage::First(_) | Stage::Loading(_) | Stage::Backoff(_) | Stage::Serving => {}
-        }
-        if let Some(server) = &mut self.server {
-            server.end_if_mute(now);
-        }
-        if self.publisher.due.is_some_and(|at| at <= now) {
-            match self.stage {
-                Stage::Serving => self.start_publisher(),
-                // It comes with the next server.
-                Stage::First(_) | Stage::Loading(_) | Stage::Backoff(_) => {
-                    self.publisher.due = None;
-                }
-            }
-        }
-        if self.upgrade.until.is_some_and(|at| at <= now) {
-            self.fail_upgrade("nothing was confirmed in time");
-        }
-        if self.details_until.is_some_and(|at| at <= now) {
-            self.answer(None);
-        }
-        if self
-            .watchdog
-            .as_mut()
-            .is_some_and(|watchdog| watchdog.is_due(now))
-        {
-            self.tell_server(&ToServer::Status);
-        }
-        Ok(())
-    }
-
-    fn serve_control(&mut self) {
-        let Some(control) = &mut self.control else {
-            return;
-        };
-        control.go_on(Instant::now());
-        if self.details_until.is_none() && control.is_asked() {
-            match self.stage {
-                Stage::Serving => {
-                    self.details_until = Some(Instant::now() + DETAILS);
-                    self.tell_server(&ToServer::Status);
-                }
-                Stage::First(_) | Stage::Loading(_) | Stage::Backoff(_) => self.answer(None),
-            }
-        }
-    }
-
-    /// The server has told its part of the status, or has not.
-    fn answer(&mut self, details: Option<OwnedFd>) {
-        if details.is_some()
-            && let Some(watchdog) = &mut self.watchdog
-        {
-            watchdog.answered();
-        }
-        if self.details_until.take().is_none() && details.is_some() {
-            // Only the watchdog has asked.
-            return;
-        }
-        let head = serde_json::to_string(&self.status()).expect("it is made of plain values");
-        if let Some(control) = &mut self.control {
-            control.answer(&head, details);
-        }
-    }
-
-    fn status(&self) -> Status {
-        let child = self.server.as_ref().map(|server| &server.child);
-        Status {
-            mountpoint: self.job.mountpoint.to_string_lossy().into_owned(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            keeper: status::Keeper {
-                pid: std::process::id(),
-                since: seconds(self.since),
-            },
-            server: Process {
-                pid: child.map(Child::pid),
-                since: child.map(|child| seconds(child.since)),
-                restarts: self.n_restarts,
-                state: match self.stage {
-                    Stage::First(_) | Stage::Loading(_) => State::Starting,
-                    Stage::Serving => State::Serving,
-                    Stage::Backoff(_) => State::Backoff,
-                },
-                last_death: self.last_death.clone(),
-                reason: None,
-            },
-            publisher: self.publisher.status(),
-            upgrade: self.upgrade.status(),
-            details: serde_json::Value::Null,
         }
     }
 

@@ -47,6 +47,9 @@ pub enum Error {
         "{0}: busy: files are open or it is somebody's directory; close them, or detach it: livedata-fuse umount --lazy {0}"
     )]
     Busy(PathBuf),
+    /// Somebody else's mount is on top.
+    #[error("{0}: something is mounted over it; unmount that first")]
+    Covered(PathBuf),
     /// The kernel has no FUSE, or we may not have it.
     #[error("/dev/fuse: {reason}; {}", device_advice(reason))]
     Device {
@@ -171,6 +174,28 @@ impl Mounting {
         Ok(())
     }
 
+    /// Shows the mount in the place of a dead one of ours, the topmost there: put beneath it, so
+    /// that the path is never without a mount. There is such a moment where the kernel cannot do
+    /// that, or where fusermount3 mounts.
+    pub fn attach_in_place_of(&mut self, dead: &mut Mounting) -> Result<(), Error> {
+        if let (Stand::Detached(mount), Stand::Shown) = (&self.stand, &dead.stand) {
+            match own::attach_beneath(mount, &self.path) {
+                Ok(()) => {
+                    self.stand = Stand::Shown;
+                    return detach(&self.path);
+                }
+                Err(err) => log::debug!("not beneath the dead mount: {err}"),
+            }
+        }
+        dead.detach();
+        self.attach()
+    }
+
+    /// Whether fusermount3 mounted it, which mounts at once and not on what is dead.
+    pub fn is_by_helper(&self) -> bool {
+        matches!(self.stand, Stand::ByHelper)
+    }
+
     /// The root of a private mount, writable for the publisher; or why there is none. Only once
     /// the mount is attached.
     pub fn private(&self) -> Result<OwnedFd, String> {
@@ -292,6 +317,11 @@ fn clear(path: &Path) -> Result<(), Error> {
     if rustix::mount::unmount(path, force).is_ok() {
         return Ok(());
     }
+    detach(path)
+}
+
+/// Takes a dead mount out of the tree of files.
+fn detach(path: &Path) -> Result<(), Error> {
     match rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
         // EINVAL: somebody was quicker.
         Ok(()) | Err(rustix::io::Errno::INVAL) => Ok(()),

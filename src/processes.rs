@@ -28,12 +28,14 @@ pub const STAGING: &str = ".livedata-staging";
 /// The keeper to the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToServer {
-    /// The first message. With it: `/dev/fuse`, and for a successor the record and the last
-    /// [`ToKeeper::Configuration`], if there was one.
+    /// The first message. With it: `/dev/fuse`; for a successor the record and the last
+    /// [`ToKeeper::Configuration`], if there was one; and the publishers, as descriptors of
+    /// processes.
     Start(Start),
     /// Go on with the mount: whoever served it before is gone. Only after [`ToKeeper::Loaded`].
     Go,
-    /// Publications go through this publisher from now on. With it: the socket to it.
+    /// Publications go through this publisher from now on. With it: the socket to it, and a
+    /// descriptor of its process.
     Publisher {
         /// Its process id, by which its requests are known.
         pid: u32,
@@ -41,9 +43,15 @@ pub enum ToServer {
     /// There is no publisher (any more), so the kernel is notified.
     NoPublisher,
     /// Make no more changes, for a successor is to be started. Answered by [`ToKeeper::Frozen`].
-    Freeze,
-    /// The successor failed: go on.
-    Thaw,
+    Freeze {
+        /// The number of the upgrade.
+        upgrade: u64,
+    },
+    /// The upgrade with this number came to nothing: go on.
+    Thaw {
+        /// The number.
+        upgrade: u64,
+    },
     /// Read the configuration again.
     Reload,
     /// Answered by [`ToKeeper::Status`].
@@ -74,10 +82,14 @@ pub struct Start {
     pub background: bool,
     /// The mount exists, and its record is to be gone on with; answered by [`ToKeeper::Loaded`].
     pub takes_over: bool,
+    /// The mount takes the place of one that was lost: what is wrong now must not end it, and
+    /// nothing is shown before ZooKeeper has answered.
+    #[serde(default)]
+    pub anew: bool,
     /// What the kernel said in INIT, once it has.
     pub init: Option<Init>,
-    /// The process ids of all publishers there ever were for this mount: their last requests may
-    /// still be answered.
+    /// The process ids of the publishers that have not ended: their last requests may still be
+    /// answered.
     pub publishers: Vec<u32>,
 }
 
@@ -90,6 +102,17 @@ pub struct Init {
     pub max_readahead: u32,
     /// The capabilities, both words.
     pub flags: u64,
+}
+
+impl Init {
+    /// FUSE_HAS_RESEND among the capabilities.
+    pub const RESEND: u64 = 1 << 39;
+
+    /// Whether the kernel asks a successor again what a dead server left unanswered (Linux 6.9).
+    /// Without that, whoever asked would wait for ever.
+    pub fn resends(&self) -> bool {
+        self.flags & Self::RESEND != 0
+    }
 }
 
 /// The server to the keeper.
@@ -124,14 +147,41 @@ pub enum ToKeeper {
     /// The record is loaded, and only [`ToServer::Go`] is waited for.
     Loaded,
     /// No change is made any more, and the record is complete.
-    Frozen,
+    Frozen {
+        /// The number that came with [`ToServer::Freeze`]: one that comes late says nothing of
+        /// another upgrade.
+        upgrade: u64,
+    },
     /// The mount comes to nothing, for this reason, on one line.
     Failed {
         /// The line.
         reason: String,
     },
+    /// This publisher does not answer, though it has not died. Changes wait for another.
+    PublisherHangs {
+        /// Its process id.
+        pid: u32,
+    },
+    /// Nobody can go on with the mount, or this program cannot. The last message of a successor.
+    Lost {
+        /// Why.
+        why: Lost,
+        /// The same in words, on one line.
+        reason: String,
+    },
     /// The server's part of the status, as JSON in the descriptor with this message.
     Status,
+}
+
+/// Why a mount cannot be gone on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lost {
+    /// The record has another format: the program that wrote it might go on.
+    Foreign,
+    /// There is no record, or it is damaged: nobody can go on with it.
+    Record,
+    /// Requests in flight are not asked again; see [`Init::resends`].
+    Resend,
 }
 
 /// The server to the publisher; but the first message comes from the keeper.

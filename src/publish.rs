@@ -54,8 +54,13 @@ pub struct Known {
     pub told: Option<Told>,
 }
 
-/// Takes the memory of the record, to pass it on.
-pub type PassOn = Box<dyn Fn(BorrowedFd<'_>) -> io::Result<()> + Send>;
+/// What whoever keeps the processes is told, by these calls, which do not wait.
+pub struct Tell {
+    /// The record is in this memory from now on.
+    pub record: Box<dyn Fn(BorrowedFd<'_>) -> io::Result<()> + Send>,
+    /// The publisher with this process id hangs, and another is wanted.
+    pub hangs: Box<dyn Fn(u32) + Send>,
+}
 
 /// What the thread works with.
 struct Worker {
@@ -65,20 +70,19 @@ struct Worker {
     notifier: Notifier,
     pollers: Pollers,
     publisher: Option<Remote>,
-    pass_on: PassOn,
+    tell: Tell,
     awaits_publisher: bool,
     cache: Option<Arc<Cache>>,
 }
 
 impl Publishing {
     /// Starts the thread, which publishes by notice until it is given a publisher; unless it is to
-    /// await one for a while before it publishes anything. A record that was written anew is
-    /// passed on.
+    /// await one for a while before it publishes anything.
     pub fn spawn(
         (tree, reader): (Writer, Reader),
         notifier: Notifier,
         pollers: Pollers,
-        pass_on: PassOn,
+        tell: Tell,
         awaits_publisher: bool,
     ) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
@@ -89,7 +93,7 @@ impl Publishing {
             notifier,
             pollers,
             publisher: None,
-            pass_on,
+            tell,
             awaits_publisher,
             cache: None,
         };
@@ -105,9 +109,18 @@ impl Publishing {
         self.queue.push(change, now, known);
     }
 
-    /// Goes through this publisher from now on; or notifies the kernel, without one.
-    pub fn use_publisher(&self, publisher: Option<Socket>) {
-        self.queue.order(Task::Use(publisher.map(Remote::new)));
+    /// Goes through this publisher, known by its process id, from now on; or notifies the kernel,
+    /// without one. Whoever waits in [`Publishing::freeze`] or [`Publishing::flush`] may wait for
+    /// this, so it is to be called from another thread.
+    pub fn use_publisher(&self, publisher: Option<(u32, Socket)>) {
+        let publisher = publisher.map(|(pid, socket)| Remote::new(pid, socket));
+        self.queue.order(Task::Use(publisher));
+    }
+
+    /// The mount is about to be shown: a publisher will be given, or refused, and what comes now
+    /// waits for that.
+    pub fn await_publisher(&self) {
+        self.queue.order(Task::Await);
     }
 
     /// Notes in this cache what is published from now on.
@@ -152,13 +165,14 @@ impl Worker {
                 match task {
                     Task::Use(publisher) => self.publisher = publisher,
                     Task::Keep(cache) => self.cache = cache,
+                    Task::Await => self.publisher = self.queue.wait_for_publisher(PATIENCE),
                     Task::Freeze => self.tree.freeze(),
                     Task::Thaw => self.tree.thaw(),
                 }
             }
             self.publish(batch);
             if self.tree.wants_compaction()
-                && let Err(err) = self.tree.compact(&self.pass_on)
+                && let Err(err) = self.tree.compact(&self.tell.record)
             {
                 log::error!("the record cannot be written anew: {err}");
             }
@@ -173,7 +187,20 @@ impl Worker {
             && let Err(err) = by_rename::clear_staging(publisher, &left)
         {
             log::debug!("what was staged stays: {err}");
+            self.next_publisher(&err);
         }
+    }
+
+    /// The publisher is of no use any more.
+    fn next_publisher(&mut self, err: &io::Error) {
+        match self.publisher.take() {
+            Some(publisher) if by_rename::hangs(err) => {
+                log::warn!("the publisher, process {}, does not answer", publisher.pid);
+                (self.tell.hangs)(publisher.pid);
+            }
+            Some(_) | None => log::warn!("the publisher is gone: {err}"),
+        }
+        self.publisher = self.queue.wait_for_publisher(PATIENCE);
     }
 
     fn publish(&mut self, batch: Vec<Item>) {
@@ -262,8 +289,7 @@ impl Worker {
             else {
                 return;
             };
-            log::warn!("the publisher is gone: {err}");
-            self.publisher = self.queue.wait_for_publisher(PATIENCE);
+            self.next_publisher(&err);
         }
     }
 }

@@ -2,8 +2,8 @@
 //! dead server left off.
 //!
 //! Threads: `mirror` runs the connection and hands on what it learns; `publish` carries changes to
-//! the kernel; `fuse` answers it; `keeper` hears the keeper; the main thread waits for events and
-//! decides. Lock order: the desk, then the queue of changes, then the tree; nothing waits under
+//! the kernel; `fuse` answers it; `keeper` hears the keeper, and passes publishers on to `publish`;
+//! the main thread waits for events and decides. Lock order: the desk, then the queue of changes, then the tree; nothing waits under
 //! them. The process ends when the keeper does, and is killed when the mount ends: it has nothing
 //! to tidy up.
 
@@ -36,8 +36,8 @@ use crate::keeper;
 use crate::logging::{self, Logging};
 use crate::mirror::{Command, Mirror, Reason, Update};
 use crate::path::ZnodePath;
-use crate::processes::{Start, ToKeeper, ToServer};
-use crate::publish::Publishing;
+use crate::processes::{Lost, Start, ToKeeper, ToServer};
+use crate::publish::{Publishing, Tell};
 use crate::record::{Record, RecordError};
 use crate::service;
 use crate::source::Told;
@@ -75,6 +75,8 @@ enum Error {
     RequiredMissing(Vec<String>),
     #[error("the record of the mount cannot be gone on with")]
     Record(#[from] RecordError),
+    #[error("the kernel does not repeat what a dead server left unanswered; it takes Linux 6.9")]
+    Resend,
     #[error("{what}")]
     System {
         what: &'static str,
@@ -89,6 +91,28 @@ enum Error {
     KeeperGone,
 }
 
+impl Error {
+    /// Whether the mount is lost.
+    fn lost(&self) -> Option<Lost> {
+        match self {
+            Error::Record(RecordError::OtherFormat(_)) => Some(Lost::Foreign),
+            Error::Record(
+                RecordError::NoRecord | RecordError::Damaged { .. } | RecordError::Contradiction,
+            ) => Some(Lost::Record),
+            Error::Resend => Some(Lost::Resend),
+            // Another attempt may do.
+            Error::Record(RecordError::Io(_))
+            | Error::Config(_)
+            | Error::Problem(_)
+            | Error::RequiredMissing(_)
+            | Error::System { .. }
+            | Error::Serving(_)
+            | Error::Mirror
+            | Error::KeeperGone => None,
+        }
+    }
+}
+
 enum Event {
     /// The first load is complete, or something began to age.
     Heard,
@@ -97,7 +121,7 @@ enum Event {
     /// The mirror ended.
     MirrorEnded,
     /// The keeper says something.
-    Keeper(ToServer, Vec<OwnedFd>),
+    Keeper(ToServer),
     /// The keeper is gone.
     KeeperGone,
 }
@@ -115,9 +139,13 @@ pub fn main() -> ExitCode {
     match run(&keeper, &logging) {
         Ok(()) | Err(Error::KeeperGone) => ExitCode::SUCCESS,
         Err(err) => {
+            let lost = err.lost();
             let reason = format!("{:#}", anyhow::Error::new(err));
             // A keeper that is gone needs no reason.
-            let _ = keeper.send(&ToKeeper::Failed { reason }, &[]);
+            let _ = match lost {
+                Some(why) => keeper.send(&ToKeeper::Lost { why, reason }, &[]),
+                None => keeper.send(&ToKeeper::Failed { reason }, &[]),
+            };
             ExitCode::FAILURE
         }
     }
@@ -161,7 +189,7 @@ struct Server {
     events: Receiver<Event>,
     tell: Sender<Event>,
     desk: Arc<Mutex<Desk>>,
-    publishers: Publishers,
+    publishing: Arc<Publishing>,
     requests: Requests,
     reader: Reader,
     line: Line,
@@ -179,7 +207,7 @@ struct Running {
 /// Where updates become changes.
 struct Desk {
     files: Files,
-    publishing: Publishing,
+    publishing: Arc<Publishing>,
 }
 
 impl Desk {
@@ -235,24 +263,27 @@ impl Server {
     /// Comes up to the point where the kernel is answered.
     fn start(
         start: Start,
-        with: Vec<OwnedFd>,
+        mut with: Vec<OwnedFd>,
         keeper: &Arc<Socket>,
         logging: &Logging,
     ) -> Result<Self, Error> {
-        let mut with = with.into_iter();
+        let n_others = with.len().saturating_sub(start.publishers.len());
+        let processes = with.split_off(n_others);
+        let mut with = with.into_iter().peekable();
         let device = with.next().ok_or_else(no("no /dev/fuse came"))?;
-        let (record, kept) = (with.next(), with.next());
+        let record = with.next_if(|_| start.takes_over);
+        let mut kept = with.next();
         // A successor answers the kernel first: with ten thousand nodes this takes a while.
         let early = match start.takes_over {
             true => None,
-            false => Some(configuration(&start, None, logging)?),
+            false => Some(configuration(&start, kept.take(), logging)?),
         };
         let (mut cache, left) = match &early {
             Some((config, _)) => keeping::open(config, &start.mountpoint),
             None => (None, Left::nothing()),
         };
         let (tree, reader) = if start.takes_over {
-            let record = record.ok_or_else(no("no record came"))?;
+            let record = record.ok_or(RecordError::NoRecord)?;
             store::restored(mounter(), record)?
         } else {
             let record = Record::create().map_err(system("no memory for the record"))?;
@@ -266,12 +297,15 @@ impl Server {
         let requests = Requests::default();
         let filesystem = LiveData::new(reader.clone(), requests.clone());
         let (publishers, pollers) = (filesystem.publishers(), filesystem.pollers());
-        for pid in &start.publishers {
-            publishers.add(*pid);
+        for (pid, process) in start.publishers.iter().zip(processes) {
+            publishers.add(*pid, process);
         }
         let broken = system("the kernel refused the connection");
         let connection = match start.init.filter(|_| start.takes_over) {
             Some(init) => {
+                if !init.resends() {
+                    return Err(Error::Resend);
+                }
                 let connection = Connection::take_over(filesystem, init, device).map_err(broken)?;
                 tell(keeper, &ToKeeper::Loaded)?;
                 wait_for_go(keeper)?;
@@ -285,15 +319,26 @@ impl Server {
                 connection
             }
         };
-        let (tell, events) = mpsc::channel();
-        hear_keeper(Arc::clone(keeper), tell.clone())?;
         let (line, notifier) = (connection.line(), connection.notifier());
+        let publishing = Publishing::spawn(
+            (tree, reader.clone()),
+            notifier.clone(),
+            pollers,
+            told_of_publishing(keeper),
+            start.takes_over,
+        )
+        .map_err(system("cannot start a thread"))?;
+        let publishing = Arc::new(publishing);
+        let (tell, events) = mpsc::channel();
+        let gives = (publishers, Arc::clone(&publishing));
+        hear_keeper(Arc::clone(keeper), tell.clone(), gives)?;
         if start.takes_over
             && let Err(err) = line.resend()
         {
-            log::error!(
-                "requests in flight are lost, whoever made them waits: {err}; it takes Linux 6.9"
-            );
+            if err.kind() == io::ErrorKind::InvalidInput {
+                return Err(Error::Resend);
+            }
+            log::error!("requests in flight are lost, whoever made them waits: {err}");
         }
         for handle in reader.waiting() {
             // Whoever waits asks again, and is told or noted by us.
@@ -311,18 +356,6 @@ impl Server {
             Some(found) => found,
             None => configuration(&start, kept, logging)?,
         };
-        let to_keeper = Arc::clone(keeper);
-        let pass_on = Box::new(move |memory: std::os::fd::BorrowedFd<'_>| {
-            to_keeper.send(&ToKeeper::Record, &[memory])
-        });
-        let publishing = Publishing::spawn(
-            (tree, reader.clone()),
-            notifier,
-            pollers,
-            pass_on,
-            start.takes_over,
-        )
-        .map_err(system("cannot start a thread"))?;
         let mut files = Files::new();
         let mut changes = files.recall(&config.nodes, &reader);
         changes.extend(files.plan(config.nodes.clone()));
@@ -330,8 +363,11 @@ impl Server {
         if start.takes_over {
             cache = keeping::take_over(&config, &start.mountpoint);
         }
-        let desk = Desk { files, publishing };
-        desk.publishing.use_cache(cache.clone());
+        let desk = Desk {
+            files,
+            publishing: Arc::clone(&publishing),
+        };
+        publishing.use_cache(cache.clone());
         desk.carry_out(changes);
         if let Some(cache) = &cache {
             desk.keep_configured(cache);
@@ -347,7 +383,7 @@ impl Server {
             events,
             tell,
             desk: Arc::new(Mutex::new(desk)),
-            publishers,
+            publishing,
             requests,
             reader,
             line,
@@ -392,7 +428,7 @@ impl Server {
     }
 
     fn wait_until_ready(&mut self) -> Result<(), Error> {
-        let deadline = Instant::now() + Duration::from_millis(self.start.wait_ms);
+        let mut deadline = Instant::now() + Duration::from_millis(self.start.wait_ms);
         // What is known from before is not held back for a service that does not answer.
         let first_answer = Instant::now() + FIRST_ANSWER;
         let mut next_report = Instant::now();
@@ -407,8 +443,13 @@ impl Server {
             if enough {
                 return Ok(());
             }
+            if self.start.anew && progress.n_answered == 0 && progress.n_files == 0 {
+                // An empty mount would be worse than a lost one, of which the kernel still shows
+                // what it has in its caches.
+                deadline = now + Duration::from_millis(self.start.wait_ms);
+            }
             if now >= deadline {
-                if progress.n_required_missing > 0 {
+                if progress.n_required_missing > 0 && !self.start.anew {
                     let missing = self.desk.lock().files.missing(true);
                     return Err(Error::RequiredMissing(first(&missing).collect()));
                 }
@@ -454,10 +495,13 @@ impl Server {
         }
         self.loading.store(false, Ordering::Relaxed);
         if !self.start.takes_over {
-            self.desk.lock().publishing.flush();
+            self.publishing.flush();
             // What was too old before the start is never shown.
             self.desk.lock().break_old();
-            self.desk.lock().publishing.flush();
+            self.publishing.flush();
+            self.publishing.await_publisher();
+        }
+        if !has_predecessor(&self.start) {
             leave_stderr(&self.start, &self.config, &self.logging);
         }
         self.logging.set_level(self.level());
@@ -498,31 +542,25 @@ impl Server {
                 Some(_) | None => Ok(()),
             },
             Event::KeeperGone => Err(Error::KeeperGone),
-            Event::Keeper(message, with) => self.obey(message, with),
+            Event::Keeper(message) => self.obey(message),
         }
     }
 
-    fn obey(&mut self, message: ToServer, with: Vec<OwnedFd>) -> Result<(), Error> {
+    fn obey(&mut self, message: ToServer) -> Result<(), Error> {
         match message {
-            ToServer::Start(_) | ToServer::Go => Ok(()),
-            ToServer::Publisher { pid } => {
-                self.publishers.add(pid);
-                let socket = with.into_iter().next().map(Socket::from);
-                self.desk.lock().publishing.use_publisher(socket);
-                Ok(())
-            }
-            ToServer::NoPublisher => {
-                self.desk.lock().publishing.use_publisher(None);
-                Ok(())
-            }
-            ToServer::Freeze => {
+            // The thread that hears of a publisher passes it on.
+            ToServer::Start(_)
+            | ToServer::Go
+            | ToServer::Publisher { .. }
+            | ToServer::NoPublisher => Ok(()),
+            ToServer::Freeze { upgrade } => {
                 self.stop_mirror();
-                self.desk.lock().publishing.freeze();
-                tell(&self.keeper, &ToKeeper::Frozen)
+                self.publishing.freeze();
+                tell(&self.keeper, &ToKeeper::Frozen { upgrade })
             }
-            ToServer::Thaw => {
+            ToServer::Thaw { .. } => {
                 if self.mirror.is_none() {
-                    self.desk.lock().publishing.thaw();
+                    self.publishing.thaw();
                     self.start_mirror()?;
                 }
                 Ok(())
@@ -745,8 +783,8 @@ fn configuration(
             (config, text)
         }
     };
-    if start.takes_over {
-        // Nobody reads what a successor in the background says on stderr.
+    if has_predecessor(start) {
+        // Nobody reads what it says in the background on stderr.
         leave_stderr(start, &config, logging);
         if let Some(wrong) = wrong {
             log::error!("the configuration of before stays: {wrong:#}");
@@ -760,6 +798,11 @@ fn configuration(
         }
     }
     Ok((config, text))
+}
+
+/// Whether there was a server of this mount before, so that a terminal is left.
+fn has_predecessor(start: &Start) -> bool {
+    start.takes_over || start.anew
 }
 
 /// The configuration and its text.
@@ -806,13 +849,32 @@ fn leave_stderr(start: &Start, config: &Config, logging: &Logging) {
     }
 }
 
-fn hear_keeper(keeper: Arc<Socket>, tell: Sender<Event>) -> Result<(), Error> {
+/// Publishers are passed on by the thread that hears of them: the main thread may be waiting for
+/// one, in a freeze.
+fn hear_keeper(
+    keeper: Arc<Socket>,
+    tell: Sender<Event>,
+    (publishers, publishing): (Publishers, Arc<Publishing>),
+) -> Result<(), Error> {
     std::thread::Builder::new()
         .name("keeper".into())
         .spawn(move || {
             loop {
                 let event = match keeper.receive() {
-                    Ok(Some((message, with))) => Event::Keeper(message, with),
+                    Ok(Some((ToServer::Publisher { pid }, with))) => {
+                        let mut with = with.into_iter();
+                        let socket = with.next().map(Socket::from);
+                        if let Some(process) = with.next() {
+                            publishers.add(pid, process);
+                        }
+                        publishing.use_publisher(socket.map(|socket| (pid, socket)));
+                        continue;
+                    }
+                    Ok(Some((ToServer::NoPublisher, _))) => {
+                        publishing.use_publisher(None);
+                        continue;
+                    }
+                    Ok(Some((message, _))) => Event::Keeper(message),
                     Ok(None) => Event::KeeperGone,
                     Err(err) => {
                         log::error!("the keeper is not understood: {err}");
@@ -827,6 +889,18 @@ fn hear_keeper(keeper: Arc<Socket>, tell: Sender<Event>) -> Result<(), Error> {
         })
         .map_err(system("cannot start a thread"))?;
     Ok(())
+}
+
+/// What the publishing thread says goes to the keeper.
+fn told_of_publishing(keeper: &Arc<Socket>) -> Tell {
+    let (of_records, of_publishers) = (Arc::clone(keeper), Arc::clone(keeper));
+    Tell {
+        record: Box::new(move |memory| of_records.send(&ToKeeper::Record, &[memory])),
+        hangs: Box::new(move |pid| {
+            // A keeper that is gone takes us along.
+            let _ = of_publishers.send(&ToKeeper::PublisherHangs { pid }, &[]);
+        }),
+    }
 }
 
 /// The record is loaded; waits until whoever served before is gone.

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 const MAX_MESSAGE: usize = 128 << 10;
 
 /// The most descriptors beside one message.
-const MAX_DESCRIPTORS: usize = 4;
+const MAX_DESCRIPTORS: usize = 32;
 
 /// One end of a conversation.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
 use super::binary::Binary;
 use crate::wire::Socket;
@@ -60,6 +60,13 @@ impl Child {
         self.process.id()
     }
 
+    /// A descriptor of the process, which tells when it has ended (pidfd_open(2)). It was not reaped,
+    /// so nobody else has its id.
+    pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
+        let pid = Pid::from_child(&self.process);
+        Ok(pidfd_open(pid, PidfdFlags::empty())?)
+    }
+
     /// How long ago it was started.
     pub(super) fn age(&self) -> Duration {
         self.started.elapsed()
@@ -78,6 +85,15 @@ impl Child {
             Ok(status) => status.map(Ended::With),
             Err(_) => Some(Ended::Unknown),
         }
+    }
+
+    /// Whether it has begun to end and cannot: its first thread has ended, and another one is left.
+    pub(super) fn is_ending(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+        stat.is_ok_and(|stat| {
+            stat.rsplit_once(") ")
+                .is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
+        })
     }
 
     /// Ends it, and gives it a moment for that. False if it is still there.

@@ -22,6 +22,10 @@ const MOST_CLIENTS: usize = 8;
 /// How long one may take for everything.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long nobody is let in after there was no descriptor left for somebody: poll(2) would go on
+/// to say that he waits.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// The one request there is.
 const REQUEST: &[u8] = b"status\n";
 
@@ -33,6 +37,8 @@ pub(super) struct Control {
     /// Device and inode, by which we know the file for ours.
     identity: (u64, u64),
     clients: Vec<Client>,
+    /// Until when nobody is let in.
+    paused_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -91,12 +97,13 @@ impl Control {
             identity: (found.dev(), found.ino()),
             path,
             clients: Vec::new(),
+            paused_until: None,
         })
     }
 
     /// What poll(2) should wait for.
     pub(super) fn interests<'a>(&'a self, poll: &mut Vec<PollFd<'a>>) {
-        if self.clients.len() < MOST_CLIENTS {
+        if self.clients.len() < MOST_CLIENTS && self.paused_until.is_none() {
             poll.push(PollFd::new(&self.listener, PollFlags::IN));
         }
         for client in &self.clients {
@@ -110,12 +117,14 @@ impl Control {
 
     /// When somebody's time is over.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.clients.iter().map(|client| client.until).min()
+        let clients = self.clients.iter().map(|client| client.until);
+        clients.chain(self.paused_until).min()
     }
 
     /// Does what can be done without waiting.
     pub(super) fn go_on(&mut self, now: Instant) {
-        while self.clients.len() < MOST_CLIENTS {
+        self.paused_until = self.paused_until.filter(|until| *until > now);
+        while self.clients.len() < MOST_CLIENTS && self.paused_until.is_none() {
             match self.listener.accept() {
                 Ok((stream, _)) => {
                     if stream.set_nonblocking(true).is_ok() {
@@ -126,7 +135,14 @@ impl Control {
                         });
                     }
                 }
-                Err(_) => break,
+                Err(err) if matches!(err.kind(), ErrorKind::WouldBlock) => break,
+                Err(err) if err.kind() == ErrorKind::Interrupted => {}
+                // He who waits is gone.
+                Err(err) if err.kind() == ErrorKind::ConnectionAborted => {}
+                Err(err) => {
+                    log::warn!("whoever asks for the status has to wait: {err}");
+                    self.paused_until = Some(now + PAUSE);
+                }
             }
         }
         for client in &mut self.clients {

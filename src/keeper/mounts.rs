@@ -38,6 +38,26 @@ pub(super) fn is_there(id: u64) -> bool {
     })
 }
 
+/// Aborts the connection of the mount with this id: whoever waits for an answer gets an error,
+/// whoever may still hold the connection. Does nothing where fusectl is not mounted.
+pub(super) fn abort(id: u64) -> io::Result<()> {
+    let table = std::fs::read(TABLE)?;
+    let Some(connection) = connection_of(&table, id) else {
+        return Ok(());
+    };
+    match std::fs::write(format!("/sys/fs/fuse/connections/{connection}/abort"), "1") {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+/// The number of a connection is the minor number of its device.
+fn connection_of(table: &[u8], id: u64) -> Option<u64> {
+    let line = lines(table).find(|line| id_of(line) == Some(id))?;
+    let device = std::str::from_utf8(fields(line).nth(2)?).ok()?;
+    device.split_once(':')?.1.parse().ok()
+}
+
 fn top_at(table: &[u8], path: &Path) -> Option<u64> {
     let path = escape(path.as_os_str().as_bytes());
     // A later line at the same path is mounted over the earlier one.
@@ -92,5 +112,7 @@ mod tests {
         assert_eq!(at("/mnt/a b"), Some(41));
         assert_eq!(at("/mnt/over"), None, "something is mounted over it");
         assert_eq!(at("/mnt"), None);
+        assert_eq!(connection_of(table, 41), Some(41));
+        assert_eq!(connection_of(table, 44), None);
     }
 }

@@ -8,17 +8,22 @@ use crate::mountpoint::{self, Mounting, Options};
 
 /// A mount in the making, then in its place, then gone.
 pub trait Place {
-    /// Makes the mount, which nobody sees yet, and gives the connection to the kernel.
+    /// Makes the mount, which nobody sees yet, and gives the connection to the kernel. Again after
+    /// [`Place::abandon`].
     fn create(&mut self) -> Result<OwnedFd, mountpoint::Error>;
 
-    /// Shows the mount at the mountpoint, once it is served.
+    /// Shows the mount at the mountpoint, once it is served; in the place of one that was abandoned.
     fn attach(&mut self) -> Result<(), mountpoint::Error>;
 
-    /// Where a publisher may work; asked once, after the mount is attached.
+    /// Where a publisher may work; asked once each time that a mount was attached.
     fn private_root(&mut self) -> PublisherRoot;
 
     /// Whether the mount is still where it was attached. Must not touch the mount itself.
     fn is_attached(&self) -> bool;
+
+    /// The mount is lost: nobody will serve it again, and whoever waits for it gets an error. What
+    /// was attached stays until the next one is, for the kernel still shows what it has cached.
+    fn abandon(&mut self);
 
     /// Takes the mount away, lazily where files are open, whether it was attached yet or not. True
     /// if nothing holds it any more.
@@ -43,6 +48,9 @@ pub struct Here {
     source: String,
     options: Options,
     mounting: Option<Mounting>,
+    /// The one that was abandoned, until `mounting` takes its place.
+    dead: Option<Mounting>,
+    /// Of what stands there.
     id: Option<u64>,
 }
 
@@ -54,6 +62,7 @@ impl Here {
             source: source.to_string_lossy().into_owned(),
             options: options.clone(),
             mounting: None,
+            dead: None,
             id: None,
         }
     }
@@ -61,17 +70,32 @@ impl Here {
 
 impl Place for Here {
     fn create(&mut self) -> Result<OwnedFd, mountpoint::Error> {
+        if let Some(mut dead) = self.dead.take_if(|dead| dead.is_by_helper()) {
+            dead.detach();
+        }
         let (mounting, device) = Mounting::create(&self.mountpoint, &self.source, &self.options)?;
         self.mounting = Some(mounting);
-        self.id = mounts::id_at(&self.mountpoint);
+        if self.dead.is_none() {
+            self.id = mounts::id_at(&self.mountpoint);
+        }
         Ok(device)
     }
 
     fn attach(&mut self) -> Result<(), mountpoint::Error> {
-        if let Some(mounting) = &mut self.mounting {
-            mounting.attach()?;
-            self.id = mounts::id_at(&self.mountpoint);
+        let Some(mounting) = &mut self.mounting else {
+            return Ok(());
+        };
+        match &mut self.dead {
+            None => mounting.attach()?,
+            Some(dead) => {
+                if mounts::id_at(&self.mountpoint) != self.id {
+                    return Err(mountpoint::Error::Covered(self.mountpoint.clone()));
+                }
+                mounting.attach_in_place_of(dead)?;
+                self.dead = None;
+            }
         }
+        self.id = mounts::id_at(&self.mountpoint);
         Ok(())
     }
 
@@ -87,8 +111,21 @@ impl Place for Here {
         self.id.is_none_or(mounts::is_there)
     }
 
+    fn abandon(&mut self) {
+        // As a rule the last descriptor of the connection was closed; but a process that does not
+        // end may have one.
+        if let Some(Err(err)) = self.id.map(mounts::abort) {
+            log::warn!("the connection of the lost mount is not aborted: {err}");
+        }
+        let mounting = self.mounting.take();
+        if self.dead.is_none() {
+            self.dead = mounting;
+        }
+    }
+
     fn detach(&mut self) -> bool {
-        let Some(mut mounting) = self.mounting.take() else {
+        let made = self.mounting.take();
+        let Some(mut mounting) = self.dead.take().or(made) else {
             return true;
         };
         // What is on top there by now may be somebody else's.
@@ -96,10 +133,8 @@ impl Place for Here {
         if shown && mounts::id_at(&self.mountpoint) != self.id {
             let gone = !self.is_attached();
             if !gone {
-                log::error!(
-                    "{}: something is mounted over it; unmount that first",
-                    self.mountpoint.display()
-                );
+                let err = mountpoint::Error::Covered(self.mountpoint.clone());
+                log::error!("{err}");
             }
             return gone;
         }

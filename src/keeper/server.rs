@@ -7,11 +7,17 @@ use std::time::{Duration, Instant};
 
 use super::binary::Binary;
 use super::child::Child;
-use crate::processes::{SERVER_COMMAND, Start, ToKeeper, ToServer};
+use crate::processes::{Lost, SERVER_COMMAND, Start, ToKeeper, ToServer};
 use crate::wire::Socket;
 
 /// How many messages are taken at once, so that a server that talks without end holds up nobody.
 const MOST_MESSAGES: usize = 256;
+
+/// How long one that was killed may take to end, before another takes its place.
+const STAYS: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether one is about to end and cannot, of which nothing tells.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// How long one may take from closing its end to its death.
 const DYING: Duration = Duration::from_secs(1);
@@ -23,10 +29,15 @@ pub(super) struct Server {
     /// It has closed its end, as it does when it dies; if it does not die by then, it is ended.
     /// Not at once, or nobody would learn how it died.
     pub(super) mute_until: Option<Instant>,
+    /// We have killed it.
+    killed: Option<Instant>,
+    next_look: Instant,
     /// Its record, which counts once it has been told to go on.
     pub(super) record: Option<OwnedFd>,
     /// Why it, or we, gave up.
     pub(super) last_words: Option<String>,
+    /// It says that the mount cannot be gone on with.
+    pub(super) lost: Option<Lost>,
 }
 
 impl Server {
@@ -45,8 +56,11 @@ impl Server {
             child,
             socket: ours,
             mute_until: None,
+            killed: None,
+            next_look: Instant::now() + LOOK,
             record: None,
             last_words: None,
+            lost: None,
         };
         let with: Vec<BorrowedFd<'_>> = std::iter::once(device)
             .chain(kept)
@@ -73,6 +87,34 @@ impl Server {
         }
     }
 
+    /// When it is to be looked at.
+    pub(super) fn deadline(&self) -> Instant {
+        let stays = self.killed.map(|at| at + STAYS);
+        let deadlines = [self.mute_until, stays, Some(self.next_look)];
+        deadlines
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(self.next_look)
+    }
+
+    /// Whether it was killed, and is still there after some time. One that somebody else has killed
+    /// is found to be so here.
+    ///
+    /// A thread of it hangs in a system call, perhaps until its successor answers a request. It
+    /// serves no more: with SIGKILL pending it never comes back from the kernel, so whatever it
+    /// would write next, to the record or to the mount, is not written. (What it is writing just
+    /// then may be: should that tear the record, its checksums tell.)
+    pub(super) fn stays(&mut self, now: Instant) -> bool {
+        if self.next_look <= now {
+            self.next_look = now + LOOK;
+            if self.killed.is_none() && self.child.is_ending() {
+                self.give_up("it was killed".into());
+            }
+        }
+        self.killed.is_some_and(|at| at + STAYS <= now)
+    }
+
     fn falls_silent(&mut self) {
         self.mute_until.get_or_insert(Instant::now() + DYING);
     }
@@ -81,6 +123,7 @@ impl Server {
     pub(super) fn give_up(&mut self, reason: String) {
         self.last_words.get_or_insert(reason);
         self.falls_silent();
+        self.killed.get_or_insert(Instant::now());
         self.child.kill();
     }
 

@@ -22,6 +22,11 @@ pub struct Status {
     pub publisher: Process,
     /// The upgrades.
     pub upgrade: Upgrade,
+    /// Whether the mount had to be made anew.
+    pub anew: Anew,
+    /// Whether a dead server can be replaced without mounting anew, once the kernel has said: it
+    /// takes Linux 6.9.
+    pub resend: Option<bool>,
     /// The server's own part; null if it does not answer.
     #[serde(skip_serializing)]
     pub details: serde_json::Value,
@@ -76,6 +81,17 @@ pub struct Upgrade {
     pub last: Option<Event>,
 }
 
+/// How often a mount that could not be gone on with was made anew at the same place.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anew {
+    /// How often it was shown.
+    pub times: u64,
+    /// It is being made; until it is shown the lost one is in its place.
+    pub running: bool,
+    /// Why the last one was lost.
+    pub last: Option<Event>,
+}
+
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
@@ -113,6 +129,13 @@ impl Status {
             {
                 complaints.push(format!("the {name} died lately"));
             }
+        }
+        if self.anew.running {
+            complaints.push("the mount was lost and is being made anew".into());
+        } else if let Some(lost) = &self.anew.last
+            && seconds(now).saturating_sub(lost.when) < RECENT
+        {
+            complaints.push("it was mounted anew lately".into());
         }
         if self.server.state == State::Serving && self.details.is_null() {
             complaints.push("the server does not answer".into());

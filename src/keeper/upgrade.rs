@@ -18,6 +18,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Upgrade {
     binary: Option<Rc<Binary>>,
+    /// How many there were, this one included: what was said of an earlier one does not count.
+    number: u64,
     /// The new server, once the old one is frozen.
     pub(super) candidate: Option<Server>,
     /// When it fails for want of an answer.
@@ -56,11 +58,16 @@ impl Keeper<'_> {
             (Stage::First(_), _) => log::warn!("not ready yet, so nothing is upgraded"),
             (Stage::Serving, Some(server)) => {
                 log::info!("upgrading");
-                server.tell(&ToServer::Freeze, &[]);
+                self.upgrade.number += 1;
+                let upgrade = self.upgrade.number;
+                server.tell(&ToServer::Freeze { upgrade }, &[]);
                 self.upgrade.binary = Some(binary);
                 self.upgrade.until = Some(Instant::now() + LIMIT);
             }
-            (Stage::Serving | Stage::Loading(_) | Stage::Backoff(_), server) => {
+            (
+                Stage::Serving | Stage::Loading(_) | Stage::Renewing(_) | Stage::Backoff(_),
+                server,
+            ) => {
                 // Nobody serves, so nothing can get worse.
                 log::info!("the next server is started from the new program, at once");
                 self.binary = binary;
@@ -74,14 +81,14 @@ impl Keeper<'_> {
     }
 
     /// The old server is frozen.
-    pub(super) fn start_candidate(&mut self) {
-        let Some(binary) = self.upgrade.binary.clone() else {
-            // Frozen too late: the upgrade was given up.
-            return self.tell_server(&ToServer::Thaw);
-        };
-        if self.upgrade.candidate.is_some() {
+    pub(super) fn start_candidate(&mut self, upgrade: u64) {
+        if upgrade != self.upgrade.number || self.upgrade.candidate.is_some() {
+            // Frozen too late: that upgrade was given up, and it was told to thaw.
             return;
         }
+        let Some(binary) = self.upgrade.binary.clone() else {
+            return;
+        };
         match self.start_server(&binary, true) {
             Ok(candidate) => {
                 self.upgrade.candidate = Some(candidate);
@@ -103,13 +110,16 @@ impl Keeper<'_> {
                     }
                 }
                 ToKeeper::Loaded => return self.confirm(),
-                ToKeeper::Failed { reason } => return self.fail_upgrade(&reason),
+                ToKeeper::Failed { reason } | ToKeeper::Lost { reason, .. } => {
+                    return self.fail_upgrade(&reason);
+                }
                 // It says nothing of the sort before it goes on.
                 ToKeeper::Init(_)
                 | ToKeeper::Configuration
                 | ToKeeper::Loading { .. }
                 | ToKeeper::Ready { .. }
-                | ToKeeper::Frozen
+                | ToKeeper::Frozen { .. }
+                | ToKeeper::PublisherHangs { .. }
                 | ToKeeper::Status => {}
             }
         }
@@ -158,7 +168,8 @@ impl Keeper<'_> {
         {
             self.dying.push(candidate.child);
         }
-        self.tell_server(&ToServer::Thaw);
+        let upgrade = self.upgrade.number;
+        self.tell_server(&ToServer::Thaw { upgrade });
         self.note_upgrade(format!("failed, the old program goes on: {reason}"));
     }
 
@@ -176,6 +187,18 @@ impl Keeper<'_> {
                 self.note_upgrade("the old program died; the new one goes on if it can".into());
             }
             None => self.note_upgrade("failed: the old program died".into()),
+        }
+    }
+
+    /// The mount is lost, and with it whatever a candidate might have gone on with.
+    pub(super) fn abandon_upgrade(&mut self) {
+        self.upgrade.until = None;
+        if let Some(mut candidate) = self.upgrade.candidate.take() {
+            candidate.child.kill();
+            self.dying.push(candidate.child);
+        }
+        if self.upgrade.binary.take().is_some() {
+            self.note_upgrade("failed: the mount was lost".into());
         }
     }
 

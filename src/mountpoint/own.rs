@@ -65,6 +65,15 @@ pub(super) fn attach(mount: &OwnedFd, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Shows the mount at `path`, beneath the one that is on top there (Linux 6.5).
+pub(super) fn attach_beneath(mount: &OwnedFd, path: &Path) -> io::Result<()> {
+    /// MOVE_MOUNT_BENEATH, which rustix does not know.
+    const BENEATH: MoveMountFlags = MoveMountFlags::from_bits_retain(0x200);
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | BENEATH;
+    move_mount(mount.as_fd(), "", CWD, path, flags)?;
+    Ok(())
+}
+
 /// A private, writable mount of what is shown at `path`.
 pub(super) fn private(path: &Path) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;

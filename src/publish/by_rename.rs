@@ -7,8 +7,10 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fuser::{INodeNo, Notifier};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use crate::processes::{Done, STAGING, SystemCall, ToPublisher};
 use crate::publish::BATCH;
@@ -21,15 +23,29 @@ use crate::wire::Socket;
 /// every change a copy, read or not.
 const STORE_LIMIT: usize = 128 << 10;
 
+/// How long the publisher may take for one answer, or to read what it is told: each is a system call
+/// that we answer at once, so one that takes longer is stopped or hangs.
+const LIMIT: Duration = Duration::from_secs(3);
+
 /// The publisher process.
 pub(super) struct Remote {
+    pub(super) pid: u32,
     socket: Socket,
     next: u64,
 }
 
 impl Remote {
-    pub(super) fn new(socket: Socket) -> Self {
-        Self { socket, next: 0 }
+    pub(super) fn new(pid: u32, socket: Socket) -> Self {
+        for which in [Timeout::Send, Timeout::Recv] {
+            if let Err(err) = set_socket_timeout(&socket, which, Some(LIMIT)) {
+                log::error!("a publisher that hangs would be waited for: {err}");
+            }
+        }
+        Self {
+            pid,
+            socket,
+            next: 0,
+        }
     }
 
     /// Has all of this done, in order; gives the error numbers, in order.
@@ -51,6 +67,11 @@ impl Remote {
     }
 }
 
+/// Whether it is there and does not answer.
+pub(super) fn hangs(err: &io::Error) -> bool {
+    err.kind() == io::ErrorKind::WouldBlock
+}
+
 /// Has the kernel let go of what another server had staged, or kept for those who had it open: a
 /// name in the staging directory would hold on to it for ever.
 pub(super) fn clear_staging(publisher: &mut Remote, left: &[Ino]) -> io::Result<()> {
@@ -67,7 +88,7 @@ pub(super) fn clear_staging(publisher: &mut Remote, left: &[Ino]) -> io::Result<
 }
 
 /// Publishes what it can. What is still staged afterwards was not brought about. An error means
-/// that the publisher is gone.
+/// that the publisher is gone, or [hangs].
 pub(super) fn publish(
     publisher: &mut Remote,
     tree: &Reader,

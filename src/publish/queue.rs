@@ -16,6 +16,8 @@ use crate::tree::{Change, Kind};
 pub(super) enum Task {
     /// Go through this publisher, or none.
     Use(Option<Remote>),
+    /// Wait for a publisher to be given before anything else is published.
+    Await,
     /// Note in this cache what is published, or in none.
     Keep(Option<Arc<Cache>>),
     /// Publish what waits and no more.
@@ -119,6 +121,11 @@ impl Queue {
                 }
                 Task::Freeze => waiting.frozen = true,
                 Task::Thaw => waiting.frozen = false,
+                // What it waits for may be the next task.
+                Task::Await => {
+                    tasks.push(task);
+                    break;
+                }
                 Task::Use(_) | Task::Keep(_) => {}
             }
             tasks.push(task);
@@ -147,7 +154,7 @@ impl Queue {
             if let Some(at) = given {
                 return match waiting.tasks.remove(at) {
                     Some(Task::Use(publisher)) => publisher,
-                    Some(Task::Keep(_) | Task::Freeze | Task::Thaw) | None => None,
+                    Some(Task::Await | Task::Keep(_) | Task::Freeze | Task::Thaw) | None => None,
                 };
             }
             if waiting.closed || self.more.wait_until(&mut waiting, deadline).timed_out() {

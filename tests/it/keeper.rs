@@ -12,12 +12,12 @@ use livedata::keeper::status::{State, Status};
 use livedata::keeper::{self, Job, Place, PublisherRoot};
 use livedata::mountpoint;
 use rustix::mount::UnmountFlags;
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit};
 use tempfile::TempDir;
 
 use crate::support::mount::is_mounted;
 use crate::support::process;
-use crate::support::wait::{wait_for, wait_until};
+use crate::support::wait::{holds_for, wait_for, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -37,9 +37,16 @@ struct Kept {
 impl Kept {
     /// A keeper whose servers behave as `mode` says.
     fn start(mode: &str) -> Self {
+        Self::start_with(mode, &[])
+    }
+
+    fn start_with(mode: &str, arguments: &[&str]) -> Self {
         let directory = prepare(mode);
         let mut command = process::bound_to_us(LIVEDATA, "TERM");
-        command.args(["mount", "-f", "--wait", "5s", "--binary"]);
+        command
+            .args(["mount", "-f", "--wait", "5s"])
+            .args(arguments);
+        command.arg("--binary");
         command.arg(directory.path().join("program"));
         command.args(["config.ini", "mnt"]);
         Self::spawn(command, directory)
@@ -57,9 +64,12 @@ impl Kept {
     }
 
     fn ready(mode: &str) -> Self {
-        let kept = Self::start(mode);
-        wait_until(SOON, "it is ready", || kept.text("out").contains("ready"));
-        kept
+        Self::start(mode).when_ready()
+    }
+
+    fn when_ready(self) -> Self {
+        wait_until(SOON, "it is ready", || self.text("out").contains("ready"));
+        self
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -246,6 +256,50 @@ fn cpu_ticks(pid: u32) -> u64 {
 }
 
 #[test]
+fn a_server_that_was_killed_and_does_not_end_is_not_waited_for() {
+    let kept = Kept::ready("serve");
+    let server = kept.status().server.pid.unwrap();
+    // Whom somebody traces, his parent cannot reap.
+    let mut command = process::bound_to_us(PYTHON, "KILL");
+    let trace = "import ctypes, sys, time
+PTRACE_SEIZE = 0x4206
+ctypes.CDLL(None).ptrace(PTRACE_SEIZE, int(sys.argv[1]), None, None)
+time.sleep(600)";
+    command.args(["-c", trace, &server.to_string()]);
+    let mut tracer = process::spawn(command);
+    wait_until(SOON, "it is traced", || {
+        let status = fs::read_to_string(format!("/proc/{server}/status")).unwrap();
+        !status.contains("TracerPid:\t0\n")
+    });
+    kill(server);
+    let status = kept.wait_status("another serves", |status| {
+        status.server.state == State::Serving && status.server.pid != Some(server)
+    });
+    assert!(Path::new(&format!("/proc/{server}")).exists(), "it ended");
+    let death = status.server.last_death.unwrap();
+    assert!(death.reason.contains("does not end"), "{death:?}");
+    // It is reaped when that can be.
+    tracer.kill().unwrap();
+    tracer.wait().unwrap();
+    wait_until(SOON, "it is reaped", || {
+        !Path::new(&format!("/proc/{server}")).exists()
+    });
+    kept.stop();
+}
+
+#[test]
+fn a_server_that_was_killed_but_for_a_thread_is_replaced() {
+    let kept = Kept::ready("serve");
+    let server = kept.status().server.pid;
+    // It keeps its end of the socket open, so nobody is told.
+    kept.signal(Signal::HUP);
+    kept.wait_status("another serves", |status| {
+        status.server.state == State::Serving && status.server.pid != server
+    });
+    kept.stop();
+}
+
+#[test]
 fn a_program_that_cannot_go_on_is_not_upgraded_to() {
     let kept = Kept::ready("serve");
     let old = kept.status().server.pid;
@@ -291,6 +345,120 @@ fn replace(path: &Path, make: impl FnOnce(&Path)) {
     let new = path.with_extension("new");
     make(&new);
     fs::rename(new, path).unwrap();
+}
+
+#[test]
+fn a_server_that_froze_too_late_does_not_start_the_next_upgrade() {
+    let kept = Kept::ready("serve");
+    let old = kept.status().server.pid;
+    for (mode, n) in [("late", 1), ("late again", 2)] {
+        kept.set_mode(mode);
+        kept.signal(Signal::USR2);
+        wait_until(SOON, "it thaws", || kept.heard("Thaw") == n);
+    }
+    // It froze for the first one while the second was under way.
+    assert_eq!(kept.heard("Start"), 1, "a candidate was started");
+    kept.set_mode("serve");
+    kept.signal(Signal::USR2);
+    kept.wait_status("it is upgraded", |status| status.server.pid != old);
+    kept.stop();
+}
+
+#[test]
+fn a_mount_that_nobody_can_go_on_with_is_made_anew() {
+    let kept = Kept::ready("serve");
+    let path = kept.path("mnt");
+    // Nobody answers here, so this waits.
+    let waits = std::thread::spawn({
+        let path = path.join("x");
+        move || fs::metadata(path).map(drop)
+    });
+    let before = mount_ids(&path);
+    kept.set_mode("lost");
+    kept.kill_server();
+    let status = kept.wait_status("it is mounted anew", |status| status.anew.times == 1);
+    assert_eq!(status.server.state, State::Serving);
+    assert!(!status.anew.running);
+    let lost = status.anew.last.unwrap();
+    assert!(lost.reason.contains("there is no record"), "{lost:?}");
+    assert!(
+        waits.join().unwrap().is_err(),
+        "whoever waited has an error"
+    );
+    let after = mount_ids(&path);
+    assert_eq!(after.len(), 1, "{before:?} {after:?}");
+    assert_ne!(after, before);
+    let (code, table) = kept.status_command();
+    assert_eq!(code, Some(1), "it was lost lately: {table}");
+    assert!(table.contains("mounted anew 1 times"), "{table}");
+    // And again.
+    kept.kill_server();
+    kept.wait_status("it is mounted anew", |status| status.anew.times == 2);
+    let log = kept.stop();
+    assert!(log.contains("the mount is lost"), "{log}");
+}
+
+/// The ids of what is mounted there.
+fn mount_ids(path: &Path) -> Vec<String> {
+    let path = path.to_path_buf().canonicalize_parent();
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    table
+        .lines()
+        .filter(|line| {
+            line.split(' ')
+                .nth(4)
+                .is_some_and(|at| Path::new(at) == path)
+        })
+        .map(|line| line.split(' ').next().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_lost_mount_that_somebody_unmounts_is_not_made_anew() {
+    let mut kept = Kept::ready("serve");
+    kept.set_mode("lost, and silent");
+    kept.kill_server();
+    kept.wait_status("it is being made", |status| status.anew.running);
+    rustix::mount::unmount(kept.path("mnt"), UnmountFlags::NOFOLLOW).unwrap();
+    let ended = process::wait(&mut kept.keeper, SOON).expect("it ends");
+    assert!(ended.success());
+    assert!(!is_mounted(&kept.path("mnt")));
+}
+
+#[test]
+fn a_foreign_record_is_for_the_program_that_wrote_it() {
+    let kept = Kept::start_with("serve", &["--restart-at-once"]).when_ready();
+    kept.set_mode("die");
+    kept.kill_server();
+    kept.wait_status("it waits", |status| status.server.state == State::Backoff);
+    let other = kept.path("other");
+    fs::copy(PYTHON, &other).unwrap();
+    replace(&kept.path("program"), |path| {
+        std::os::unix::fs::symlink(&other, path).unwrap();
+    });
+    // The new program cannot read the record, but the old one works again.
+    kept.set_mode("foreign");
+    kept.signal(Signal::USR2);
+    let status = kept.wait_status("it serves", |status| status.server.state == State::Serving);
+    assert_eq!(status.anew.times, 0);
+    assert_eq!(
+        kept.text("log")
+            .matches("program that wrote the record")
+            .count(),
+        1
+    );
+    // The old one does not work any more, and nobody else can read its record.
+    kept.set_mode("foreign, or die");
+    kept.kill_server();
+    kept.wait_status("it waits", |status| status.server.state == State::Backoff);
+    kept.signal(Signal::USR2);
+    let status = kept.wait_status("it is mounted anew", |status| status.anew.times == 1);
+    let server = status.server.pid.unwrap();
+    assert_eq!(
+        fs::read_link(format!("/proc/{server}/exe")).unwrap(),
+        other.canonicalize().unwrap()
+    );
+    kept.stop();
 }
 
 #[test]
@@ -396,6 +564,47 @@ fn the_control_socket_is_for_the_owner_and_nobody_holds_it_up() {
     assert!(!socket.exists());
 }
 
+#[test]
+fn a_keeper_without_descriptors_does_not_spin() {
+    let kept = Kept::ready("serve");
+    let keeper = process::pid(&kept.keeper);
+    let unlimited = rustix::process::prlimit(Some(keeper), Resource::Nofile, no_more_files(keeper));
+    let mountpoint = kept.path("mnt").canonicalize_parent();
+    let asked = std::thread::spawn(move || keeper::ask(&mountpoint, SOON));
+    wait_until(SOON, "somebody had to wait", || {
+        kept.text("log").contains("has to wait")
+    });
+    let before = cpu_ticks(kept.keeper.id());
+    holds_for(Duration::from_secs(1), "the keeper is idle", || {
+        cpu_ticks(kept.keeper.id()) - before < 30
+    });
+    assert!(!asked.is_finished());
+    rustix::process::prlimit(Some(keeper), Resource::Nofile, unlimited.unwrap()).unwrap();
+    asked.join().unwrap().expect("an answer");
+    kept.stop();
+}
+
+/// A limit with which the process can open nothing more.
+fn no_more_files(pid: Pid) -> Rlimit {
+    let taken = fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).unwrap();
+    let taken: Vec<u64> = taken
+        .map(|entry| {
+            entry
+                .unwrap()
+                .file_name()
+                .to_str()
+                .unwrap()
+                .parse()
+                .unwrap()
+        })
+        .collect();
+    let first = (0..).find(|descriptor| !taken.contains(descriptor));
+    Rlimit {
+        current: first,
+        maximum: getrlimit(Resource::Nofile).maximum,
+    }
+}
+
 fn resident(pid: u32) -> String {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -433,6 +642,16 @@ fn a_publisher_that_dies_is_replaced() {
     });
     assert!(!is_alive(second));
     assert_eq!(status.publisher.restarts, 1);
+    // One that the server complains of is replaced, too.
+    let third = status.publisher.pid.unwrap();
+    kept.set_mode("complain");
+    kept.kill_server();
+    let status = kept.wait_status("another publishes", |status| {
+        status.publisher.restarts == 2 && status.publisher.state == State::Serving
+    });
+    assert_ne!(status.publisher.pid, Some(third));
+    let death = status.publisher.last_death.unwrap();
+    assert!(death.reason.contains("did not answer"), "{death:?}");
     kept.stop();
 }
 
@@ -454,6 +673,7 @@ fn keeper_of_a_place() {
         fn is_attached(&self) -> bool {
             true
         }
+        fn abandon(&mut self) {}
         fn detach(&mut self) -> bool {
             true
         }
@@ -473,6 +693,7 @@ fn keeper_of_a_place() {
         background: false,
         binary: Some(PYTHON.into()),
         restart_at_once: false,
+        without_resend: false,
     };
     let mut place = Nowhere(directory.join("mnt"));
     keeper::run_at(&mut place, job, |_| Ok(())).unwrap();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use livedata::fuse::{LiveData, Requests};
 use livedata::mountpoint::{self, Mounting, Options};
 use livedata::path::FilePath;
-use livedata::publish::Publishing;
+use livedata::publish::{Publishing, Tell};
 use livedata::store::{self, Reader};
 use livedata::tree::{Change, Ownership};
 
@@ -46,7 +46,10 @@ impl Live {
             ends,
             session.notifier(),
             pollers,
-            Box::new(|_| Ok(())),
+            Tell {
+                record: Box::new(|_| Ok(())),
+                hangs: Box::new(|_| ()),
+            },
             false,
         )
         .unwrap();

@@ -2,6 +2,7 @@
 
 mod at_once;
 pub mod kept;
+mod lost;
 mod restarts;
 mod soak;
 mod upgrades;

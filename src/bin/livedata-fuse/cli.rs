@@ -63,6 +63,9 @@ pub(crate) struct Mount {
     /// Start processes that died again at once, however often they die. For tests.
     #[arg(long, hide = true)]
     pub(crate) restart_at_once: bool,
+    /// Treat the kernel as one that does not repeat requests. For tests.
+    #[arg(long, hide = true)]
+    pub(crate) without_resend: bool,
     /// The configuration file.
     pub(crate) config: PathBuf,
     /// The directory to mount at.

@@ -60,6 +60,7 @@ pub(crate) fn run(mut arguments: Mount) -> anyhow::Result<ExitCode> {
         background: arguments.in_background,
         binary: arguments.binary,
         restart_at_once: arguments.restart_at_once,
+        without_resend: arguments.without_resend,
     };
     let ended = keeper::run(job, |report| match report {
         Report::Loading {

@@ -108,6 +108,19 @@ fn table(status: &Status, now: SystemTime) -> String {
     } else if status.upgrade.last.is_some() {
         let _ = writeln!(text, "\nlast upgrade {}", last(&status.upgrade.last));
     }
+    if let Some(lost) = &status.anew.last {
+        let (times, ago) = (status.anew.times, ago(lost.when));
+        let _ = writeln!(
+            text,
+            "\nmounted anew {times} times; the last mount was lost {ago} ago: {}",
+            lost.reason
+        );
+    }
+    if status.resend == Some(false) {
+        text.push_str(
+            "\nthis kernel is older than Linux 6.9: when the server dies, the mount is made anew\n",
+        );
+    }
     let _ = writeln!(text, "\nversion {}", status.version);
     text
 }

@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 import sys
+import threading
 import time
 
 ctypes.CDLL(None).prctl(1, 9)
@@ -59,15 +60,22 @@ while True:
                 say({"Failed": {"reason": "there is no such thing"}})
             if mode == "die":
                 sys.exit(3)
-            say({"Init": {"minor": 45, "max_readahead": 131072, "flags": 7}})
+            say({"Init": {"minor": 45, "max_readahead": 131072, "flags": 1 << 39 | 7}})
             say({"Loading": {"n_answered": 1, "n_nodes": 2}})
-            say(ready)
+            if not message["Start"]["anew"] or mode != "lost, and silent":
+                say(ready)
         elif mode == "hang":
             time.sleep(60)
         elif mode == "refuse":
             say({"Failed": {"reason": "a record of another format"}})
             time.sleep(60)
-        elif mode == "die":
+        elif "lost" in mode:
+            say({"Lost": {"why": "Record", "reason": "there is no record"}})
+            time.sleep(60)
+        elif "foreign" in mode and "other" in os.readlink("/proc/self/exe"):
+            say({"Lost": {"why": "Foreign", "reason": "a record of another format"}})
+            time.sleep(60)
+        elif "die" in mode:
             sys.exit(3)
         else:
             assert message["Start"]["init"]["minor"] == 45
@@ -75,10 +83,28 @@ while True:
             say("Loaded")
         say("Record", memory(f"of {os.getpid()}"))
     elif name == "Freeze":
-        say("Record", memory(f"frozen {os.getpid()}"))
-        say("Frozen")
+        number = message["Freeze"]["upgrade"]
+        late = open("mode").read().strip()
+        if late == "late":
+            # For one that comes too late.
+            frozen = number
+        elif late == "late again":
+            say({"Frozen": {"upgrade": frozen}})
+        else:
+            say("Record", memory(f"frozen {os.getpid()}"))
+            say({"Frozen": {"upgrade": number}})
+    elif name == "Reload":
+        # The first thread ends, and another one does not.
+        threading.Thread(target=time.sleep, args=(600,)).start()
+        ctypes.CDLL(None).syscall(60 if os.uname().machine == "x86_64" else 93, 0)
     elif name == "Status":
         if mode != "silent":
             say("Status", memory('{"fake": true}'))
     elif name == "Publisher":
-        heard(f"publisher {message['Publisher']['pid']}")
+        pid = message["Publisher"]["pid"]
+        heard(f"publisher {pid}")
+        if mode == "complain":
+            # Once is enough, for whoever replaced it.
+            mode = "serve"
+            say({"PublisherHangs": {"pid": pid}})
+            say({"PublisherHangs": {"pid": pid}})

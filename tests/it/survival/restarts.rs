@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -129,6 +129,50 @@ fn changes_and_notices_arrive_while_publishers_die() {
                 .is_some_and(|name| name.to_bytes() == b"a")
         })
     });
+}
+
+#[test]
+fn a_publisher_that_hangs_is_replaced_even_in_an_upgrade() {
+    let sandbox = Sandbox::new("publisher-hangs");
+    sandbox.admin.create("/a", "1");
+    let config = config(&sandbox.hosts(), "nodes.a.source = /a");
+    let mount = Mount::start_with(&config, &["--restart-at-once"]);
+    assert_eq!(mount.read("a").unwrap(), b"1");
+    let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+    inotify::add_watch(&watch, mount.root(), inotify::WatchFlags::MOVED_TO).unwrap();
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 1024];
+    let mut reader = inotify::Reader::new(&watch, &mut buffer);
+    let [server, first] = processes(&mount);
+    for (content, n_replaced) in [("2", 1), ("3", 2)] {
+        let [_, publisher] = processes(&mount);
+        process::stop(Pid::from_raw(publisher.cast_signed()).unwrap());
+        sandbox.admin.set("/a", content);
+        if n_replaced == 2 {
+            // What waits is published before the server freezes.
+            wait_until(SOON, "the server waits for the publisher", || {
+                let channel = fs::read_to_string(publishing_thread(server).join("wchan"));
+                channel.is_ok_and(|at| at.contains("skb") || at.contains("unix"))
+            });
+            mount.signal(Signal::USR2);
+        }
+        mount.wait_for_content("a", content);
+        wait_until(SOON, "it came by a publisher", || reader.next().is_ok());
+        next_of(&mount, "publisher", publisher);
+        assert_eq!(mount.n_logged("it did not answer"), n_replaced);
+    }
+    wait_status(&mount, "the upgrade is over", |status| {
+        status["upgrade"]["running"] == false && status["upgrade"]["last"]["reason"] == "done"
+    });
+    assert_ne!(processes(&mount), [server, first]);
+}
+
+/// The thread of a server that publishes.
+fn publishing_thread(server: u32) -> PathBuf {
+    let tasks = fs::read_dir(format!("/proc/{server}/task")).unwrap();
+    tasks
+        .map(|task| task.unwrap().path())
+        .find(|task| fs::read_to_string(task.join("comm")).unwrap() == "publish\n")
+        .expect("a thread that publishes")
 }
 
 #[test]
