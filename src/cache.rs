@@ -6,9 +6,15 @@
 //! one, a rename may leave an empty file behind after a power failure, and the last known good
 //! content is gone. A heartbeat would touch all of them. In a log a second's news are one
 //! sequential write and one sync, loading is one sequential read, and a heartbeat of all znodes is
-//! one small frame. The price is that a log is written anew now and then: when more than half of it
-//! is outdated, so that each byte is copied about once for each byte told, and at most three times
-//! what is live is on disk.
+//! one small frame.
+//!
+//! Measured on a virtual disk where a sync takes 3 ms, with contents of 1 KiB: 2 000 files with a
+//! sync each took 6.5 s to write, a log of 10 000 contents 0.05 to 0.1 s. Opening and reading 10 000
+//! files took 0.1 s before anything is verified, loading the log 0.05 to 0.09 s.
+//!
+//! The price is that a log is written anew now and then: when more than half of it is outdated, so
+//! that each byte is copied about once for each byte told, and meanwhile about three times what is
+//! live is on disk.
 //!
 //! # On disk
 //!

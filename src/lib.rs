@@ -29,7 +29,8 @@
 //! |   | [`logging`] | where the log goes |
 //!
 //! The binaries `livedata-fuse` and `livedata-writer` are command lines and exit codes. What nothing
-//! safer wraps is in `sys`, the one place with unsafe code.
+//! safer wraps is in `sys`, the one place with unsafe code; what both the record and the cache verify
+//! their bytes with is in `checksum`.
 //!
 //! # The data
 //!

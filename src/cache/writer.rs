@@ -35,6 +35,9 @@ const LAST_BACKOFF: Duration = Duration::from_secs(30);
 /// How often the lock is tried. A predecessor that is ending holds it for some milliseconds.
 const LOCK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How often it is tried when its holder seems to stay.
+const LAST_LOCK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How long somebody else may hold the lock before that is worth a warning.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -382,9 +385,15 @@ impl Writer {
 
     fn is_locked(&mut self, place: &Place, holder: Option<u32>) {
         let now = Instant::now();
-        self.retry_at = now + LOCK_INTERVAL;
         let since = *self.locked_at.get_or_insert(now);
-        if now - since > LOCK_PATIENCE && self.logged.insert("locked".into()) {
+        let is_ending = now - since <= LOCK_PATIENCE;
+        self.retry_at = now
+            + if is_ending {
+                LOCK_INTERVAL
+            } else {
+                LAST_LOCK_INTERVAL
+            };
+        if !is_ending && self.logged.insert("locked".into()) {
             let who = holder.map_or("another process".into(), |pid| format!("process {pid}"));
             warn!(
                 "{} is in use by {who}; this mount goes on without it until that one ends",

@@ -33,7 +33,15 @@ impl Disk {
             true => MountFlags::RDONLY,
             false => MountFlags::empty(),
         };
-        rustix::mount::mount_remount(self.path(), flags, "").unwrap();
+        // A process that another test is about to start has our files open until it is executed.
+        wait_until(
+            PATIENCE,
+            "nobody writes there",
+            || match rustix::mount::mount_remount(self.path(), flags, "") {
+                Err(rustix::io::Errno::BUSY) => false,
+                result => result.map(|()| true).unwrap(),
+            },
+        );
     }
 }
 
