@@ -201,7 +201,7 @@ mod tests {
             ("zookeeper.hosts", Some(Now)),
             ("zookeeper.tls", Some(Refused(False))),
             ("nodes.a.source", Some(Now)),
-            ("nodes.a.max_stale", Some(Later(Nothing))),
+            ("nodes.a.hooks", Some(Later(Nothing))),
             ("nodes..source", None),
             ("nodes.a.b.source", None),
             ("nodes.source", None),
