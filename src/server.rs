@@ -10,6 +10,7 @@
 mod files;
 mod keeping;
 mod kernel;
+mod panics;
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -136,6 +137,11 @@ pub fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let to_keeper = Arc::clone(&keeper);
+    panics::end_process(move |reason| {
+        // A keeper that is gone needs no reason.
+        let _ = to_keeper.send(&ToKeeper::Failed { reason }, &[]);
+    });
     match run(&keeper, &logging) {
         Ok(()) | Err(Error::KeeperGone) => ExitCode::SUCCESS,
         Err(err) => {
@@ -675,11 +681,14 @@ impl Server {
             n_nodes,
             ..
         } = self.desk.lock().files.progress();
+        let unreadable = self.desk.lock().files.unreadable();
         let status = serde_json::json!({
+            "complaints": self.complaints(n_stale, &unreadable),
             "nodes": n_nodes,
             "answered": n_answered,
             "files": n_files,
             "stale": n_stale,
+            "unreadable": first(&unreadable).collect::<Vec<_>>(),
             "cache": keeping::status(self.cache.as_deref()),
             "zookeeper": self.desk.lock().files.disconnected().unwrap_or("connected"),
             "inodes": self.reader.n_inodes(),
@@ -696,6 +705,22 @@ impl Server {
                 Ok(())
             }
         }
+    }
+
+    /// What is not as it should be, in words.
+    fn complaints(&self, n_stale: usize, unreadable: &[String]) -> Vec<String> {
+        let mut complaints = Vec::new();
+        if let Some(reason) = self.desk.lock().files.disconnected() {
+            complaints.push(format!("ZooKeeper is not reached: {reason}"));
+        }
+        if n_stale > 0 {
+            complaints.push(format!("{n_stale} files may be old"));
+        }
+        if !unreadable.is_empty() {
+            complaints.push(format!("{} nodes cannot be read", unreadable.len()));
+        }
+        complaints.extend(keeping::complaint(self.cache.as_deref()));
+        complaints
     }
 
     fn start_mirror(&mut self) -> Result<(), Error> {

@@ -113,7 +113,8 @@ impl Event {
 
 impl Status {
     /// What is not as it should be, in words. Healthy is: the server serves and answers, the
-    /// publisher works or none can be had, and neither died within the last minute.
+    /// publisher works or none can be had, and neither died within the last minute;
+    /// and the server has nothing to complain of.
     pub fn complaints(&self, now: SystemTime) -> Vec<String> {
         let mut complaints = Vec::new();
         for (name, process) in [("server", &self.server), ("publisher", &self.publisher)] {
@@ -140,6 +141,8 @@ impl Status {
         if self.server.state == State::Serving && self.details.is_null() {
             complaints.push("the server does not answer".into());
         }
+        let of_server = self.details["complaints"].as_array().into_iter().flatten();
+        complaints.extend(of_server.filter_map(|words| Some(words.as_str()?.to_owned())));
         complaints
     }
 }

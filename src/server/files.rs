@@ -469,6 +469,16 @@ impl Files {
             .collect()
     }
 
+    /// The nodes whose znode cannot be read now, each in words that say why.
+    pub(super) fn unreadable(&self) -> Vec<String> {
+        let unreadable =
+            |node: &&Node| matches!(self.znodes[&node.source].state, State::Unreadable(_));
+        let nodes = self.nodes.iter().filter(unreadable);
+        nodes
+            .map(|node| format!("{} ({}: {})", node.name, node.source, self.why(node)))
+            .collect()
+    }
+
     fn why(&self, node: &Node) -> String {
         match &self.znodes[&node.source].state {
             State::Live => "live".into(),

@@ -68,12 +68,19 @@ pub(super) fn take_over(config: &Config, mountpoint: &Path) -> Option<Arc<Cache>
     }
 }
 
-/// How it is, for the status; null without one.
-pub(super) fn status(cache: Option<&Cache>) -> Value {
-    let Some(state) = cache.map(Cache::state) else {
-        return Value::Null;
-    };
-    let health = match state.health {
+/// What is not as it should be with it, in words.
+pub(super) fn complaint(cache: Option<&Cache>) -> Option<String> {
+    let health = cache?.state().health;
+    match health {
+        Health::Starting | Health::Healthy => None,
+        Health::Locked { .. } | Health::Failing { .. } => {
+            Some(format!("cache.dir: {}", words(&health)))
+        }
+    }
+}
+
+fn words(health: &Health) -> String {
+    match health {
         Health::Starting => "starting".into(),
         Health::Healthy => "healthy".into(),
         Health::Locked { holder, .. } => match holder {
@@ -81,9 +88,16 @@ pub(super) fn status(cache: Option<&Cache>) -> Value {
             None => "in use by another process, so nothing is written".into(),
         },
         Health::Failing { reason, .. } => format!("failing: {reason}"),
+    }
+}
+
+/// How it is, for the status; null without one.
+pub(super) fn status(cache: Option<&Cache>) -> Value {
+    let Some(state) = cache.map(Cache::state) else {
+        return Value::Null;
     };
     json!({
-        "health": health,
+        "health": words(&state.health),
         "entries": state.n_entries,
         "bytes": state.n_bytes,
         "waiting": state.n_waiting,

@@ -14,6 +14,8 @@ use livedata::keeper::{
     status::{Event, Process, State, Status},
 };
 
+use serde_json::Value;
+
 use crate::cli;
 
 /// How long the keeper may take; it gives the server a second.
@@ -103,6 +105,7 @@ fn table(status: &Status, now: SystemTime) -> String {
             },
         ]);
     }
+    text.push_str(&details(&status.details));
     if status.upgrade.running {
         text.push_str("\nan upgrade is under way\n");
     } else if status.upgrade.last.is_some() {
@@ -122,6 +125,35 @@ fn table(status: &Status, now: SystemTime) -> String {
         );
     }
     let _ = writeln!(text, "\nversion {}", status.version);
+    text
+}
+
+/// The server's part: files, and those nodes that cannot be read.
+fn details(details: &Value) -> String {
+    let number = |name: &str| details[name].as_u64().unwrap_or(0);
+    let mut text = String::new();
+    if details.is_null() {
+        return text;
+    }
+    let _ = writeln!(
+        text,
+        "\n{} files of {} nodes, {} may be old; ZooKeeper: {}",
+        number("files"),
+        number("nodes"),
+        number("stale"),
+        details["zookeeper"].as_str().unwrap_or("unknown"),
+    );
+    for node in details["unreadable"].as_array().into_iter().flatten() {
+        let _ = writeln!(
+            text,
+            "cannot be read: {}",
+            node.as_str().unwrap_or_default()
+        );
+    }
+    if let Some(health) = details["cache"]["health"].as_str() {
+        let n = details["cache"]["entries"].as_u64().unwrap_or(0);
+        let _ = writeln!(text, "cache: {health}, {n} znodes");
+    }
     text
 }
 
