@@ -48,7 +48,7 @@
 //! | process | `/dev/fuse` | the mount | dies with | when it dies |
 //! |---|---|---|---|---|
 //! | keeper | holds it | holds the private root; no system call on either | - | all end; the next `mount` clears the place |
-//! | server | serves it | never touches it | the keeper | a successor goes on from the record |
+//! | server | serves it | never touches it | the keeper | a successor goes on from the record; if nobody can, the mount is made anew |
 //! | publisher | has none | renames on the private mount | the keeper | another one does the rest |
 //!
 //! # Invariants

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::address;
 
-/// Asks the keeper of a mount for its status, as JSON; see [`Status`](super::Status). The
+/// Asks the keeper of a mount for its status, as JSON; see [`Status`](super::status::Status). The
 /// mountpoint is absolute, without symbolic links.
 pub fn ask(mountpoint: &Path, limit: Duration) -> io::Result<String> {
     let deadline = Instant::now() + limit;

@@ -72,6 +72,8 @@ impl Place for Here {
     fn create(&mut self) -> Result<OwnedFd, mountpoint::Error> {
         if let Some(mut dead) = self.dead.take_if(|dead| dead.is_by_helper()) {
             dead.detach();
+            // Should there be no other now, nobody has unmounted it.
+            self.id = None;
         }
         let (mounting, device) = Mounting::create(&self.mountpoint, &self.source, &self.options)?;
         self.mounting = Some(mounting);

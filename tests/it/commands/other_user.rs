@@ -79,6 +79,22 @@ fn a_users_mount_in_use_is_busy() {
 }
 
 #[test]
+fn a_users_lost_mount_is_made_anew() {
+    let (sandbox, place) = place("user-lost");
+    let ran = place.mount(&["--without-resend"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    kill_process(place.servers()[0], Signal::KILL).unwrap();
+    sandbox.admin.set("/a", "two");
+    wait_until(SOON, "the change arrives", || {
+        as_user(&place, "cat mnt/a.json || :").stdout == "two"
+    });
+    assert_eq!(place.mountpoints().len(), 1);
+    let ran = place.run(&["umount", "mnt"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    place.wait_until_gone();
+}
+
+#[test]
 fn a_users_dead_mount_is_cleared_by_the_next() {
     let (_sandbox, place) = place("user-dead");
     for command in ["mount", "umount"] {

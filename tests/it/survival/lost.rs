@@ -10,7 +10,7 @@ use std::thread;
 use rustix::fs::inotify;
 use rustix::process::{Pid, Signal};
 
-use super::kept::{kill, processes, signal, status, wait_status};
+use super::kept::{kill, processes, status, wait_status};
 use crate::files::config;
 use crate::support::mount::Mount;
 use crate::support::process;
@@ -32,6 +32,8 @@ fn a_record_that_was_lost_costs_who_waits_an_error_and_nobody_else() {
     for _ in 0..3 {
         assert_eq!(mount.read("a").unwrap(), b"1");
     }
+    // What is open stays in the caches, whatever else this machine does.
+    let _cached = File::open(mount.path("a")).unwrap();
     let held = File::open(mount.path("b")).unwrap();
     let (over, n_reads) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
@@ -58,13 +60,12 @@ fn a_record_that_was_lost_costs_who_waits_an_error_and_nobody_else() {
             at.contains("request_wait") || at.contains("folio_wait")
         });
         empty_the_record(&mount);
-        signal(server, Signal::CONT);
+        // Stopped as it is, so that it answers nothing before.
         kill(server);
         let status = wait_status(&mount, "it is mounted anew", |status| {
             status["anew"]["times"] == 1 && status["publisher"]["state"] == "serving"
         });
         println!("{}", status["anew"]);
-        // It had taken its request or not: in the latter case its next server answers.
         assert!(
             waits.join().unwrap().is_err(),
             "whoever waited has an error"
@@ -155,6 +156,8 @@ fn nothing_is_shown_anew_before_zookeeper_has_answered() {
     for _ in 0..3 {
         assert_eq!(mount.read("a").unwrap(), b"1");
     }
+    // What is open stays in the caches, whatever else this machine does.
+    let _cached = File::open(mount.path("a")).unwrap();
     proxy.refuse();
     proxy.cut();
     let [server, _] = processes(&mount);

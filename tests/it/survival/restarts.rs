@@ -202,6 +202,8 @@ fn a_server_that_cannot_start_is_waited_for() {
     for _ in 0..3 {
         assert_eq!(mount.read("a").unwrap(), b"1");
     }
+    // What is open stays in the caches, whatever else this machine does.
+    let _cached = File::open(mount.path("a")).unwrap();
     let [server, _] = processes(&mount);
     // The keeper holds the program by descriptor, so to replace the file would break nothing.
     let set_mode = |mode| fs::set_permissions(&program, PermissionsExt::from_mode(mode)).unwrap();
