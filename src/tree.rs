@@ -653,7 +653,10 @@ impl Tree {
             } => (path, Some(Body::File { content, ownership })),
             Change::MakeDirectory { path } => {
                 // Its parent is filled in where it is made.
-                (path, Some(Body::Directory(Directory::new(Ino::ROOT))))
+                (
+                    path,
+                    Some(Body::Directory(Box::new(Directory::new(Ino::ROOT)))),
+                )
             }
             Change::Remove { path } => return self.intend_to_remove(&path, Kind::File),
             Change::RemoveDirectory { path } => {
@@ -693,7 +696,9 @@ impl Tree {
         for name in names {
             let body = match bodies.next().flatten() {
                 Some(Body::File { content, ownership }) => Body::File { content, ownership },
-                Some(Body::Directory(_)) | None => Body::Directory(Directory::new(parent)),
+                Some(Body::Directory(_)) | None => {
+                    Body::Directory(Box::new(Directory::new(parent)))
+                }
             };
             let ino = self.inodes.add(body, self.clock.version(now));
             if staged.is_some() {
