@@ -637,22 +637,6 @@ async fn a_mirror_that_goes_on_does_not_bring_a_deleted_file_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mirror_that_goes_on_from_nothing_may_be_told_of_the_past() {
-    // What the test above is about: the deletion is not known, so nothing speaks against it.
-    let hand = Hand::new(12);
-    hand.put("/a", "1");
-    hand.delete("/a");
-    hand.put("/b", "1");
-    hand.zookeeper.lag(2);
-    let world = hand.watched(HEARTBEAT, &["/a"]);
-    world.passes(Duration::from_millis(1)).await;
-    let history = world.take_history();
-    assert!(history.iter().any(|update| is_content(update, "/a")));
-    world.right(seconds(10)).await;
-    world.end().await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_wiped_ensemble_takes_no_file_away() {
     let world = showing(11, &[("/a", "1"), ("/b/c", "1")]).await;
     world.take_history();
