@@ -65,13 +65,20 @@ impl ZnodePath {
             check_component(text, component)?;
             // The ranges a server refuses (PathUtils.validatePath): control characters, surrogates
             // (no `char` is one), private use, specials.
+            // Quickly, for most paths.
+            if component.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+                continue;
+            }
             if let Some(bad) = component.chars().find(|&c| {
                 matches!(c, '\u{1}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{f000}'..='\u{f8ff}' | '\u{fff0}'..='\u{ffff}')
             }) {
                 return Err(PathError::Character(text.into(), bad));
             }
         }
-        Ok(Self(format!("/{relative}").into()))
+        Ok(Self(match text.starts_with('/') {
+            true => text.into(),
+            false => format!("/{relative}").into(),
+        }))
     }
 
     /// The path as ZooKeeper wants it: with the leading slash, without one at the end.

@@ -112,7 +112,7 @@ pub struct Record {
     is_draft: bool,
     /// What another process left that nobody needs; given back by the first append, for it may go
     /// on after all.
-    unused: Vec<Range<u64>>,
+    left_over: Option<Range<u64>>,
     /// An append failed: what is in memory is void.
     void: bool,
     /// The batch being built, kept for its memory.
@@ -169,7 +169,7 @@ impl Record {
             contents: Contents::default(),
             placed: Vec::new(),
             is_draft: false,
-            unused: Vec::new(),
+            left_over: None,
             void: false,
             batch: Vec::new(),
         };
@@ -294,7 +294,7 @@ impl Record {
             memory.set_len(LOG + at as u64)?;
         }
         // What was to be in a batch that was cut off, and what the writer did not come to.
-        let unused = std::iter::once(contents.unused_from()..LOG).collect();
+        let left_over = Some(contents.unused_from()..LOG);
         Ok(Self {
             memory,
             n_log: at as u64,
@@ -302,7 +302,7 @@ impl Record {
             contents,
             placed: Vec::new(),
             is_draft: false,
-            unused,
+            left_over,
             void: false,
             batch: Vec::new(),
         })
@@ -373,8 +373,8 @@ impl Record {
 
     fn write(&mut self, entries: &[Entry]) -> io::Result<()> {
         // Before anything is put there.
-        self.give_back(&self.unused);
-        self.unused.clear();
+        let left_over = self.left_over.take();
+        self.give_back(left_over);
         let mut batch = std::mem::take(&mut self.batch);
         batch.clear();
         batch.extend([0; N_BATCH_HEADER]);
@@ -414,14 +414,14 @@ impl Record {
             self.contents.free(ino);
         }
         let unused = self.contents.unused();
-        self.give_back(&unused);
+        self.give_back(unused);
         Ok(())
     }
 
-    fn give_back(&self, unused: &[Range<u64>]) {
+    fn give_back(&self, unused: impl IntoIterator<Item = Range<u64>>) {
         let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        for Range { start, end } in unused.iter().filter(|range| !range.is_empty()) {
-            if let Err(err) = rustix::fs::fallocate(&self.memory, how, *start, end - start) {
+        for Range { start, end } in unused.into_iter().filter(|range| !range.is_empty()) {
+            if let Err(err) = rustix::fs::fallocate(&self.memory, how, start, end - start) {
                 log::debug!("memory of the record could not be given back: {err}");
             }
         }

@@ -36,12 +36,26 @@ struct State {
 
 struct Recording {
     record: Record,
-    /// What the mount shows of znodes.
-    known: HashMap<ZnodePath, Told>,
+    known: Known,
     /// Who waits for which inode, by the kernel's names for their open files.
     waiting: HashMap<Ino, HashSet<u64>>,
     /// Nothing is written, for another process may read the record, or go on with it.
     frozen: bool,
+}
+
+/// What the mount shows of znodes.
+#[derive(Default)]
+struct Known {
+    table: HashMap<ZnodePath, Told>,
+    /// What is not in the table yet, in order: a successor has no time for that at first.
+    late: Vec<(ZnodePath, Told)>,
+}
+
+impl Known {
+    fn table(&mut self) -> &mut HashMap<ZnodePath, Told> {
+        self.table.extend(std::mem::take(&mut self.late));
+        &mut self.table
+    }
 }
 
 /// An empty tree, whose directories have this ownership; of which nothing is recorded.
@@ -64,7 +78,7 @@ pub fn recorded(
     record.append(&facts)?;
     Ok(shared(State {
         tree,
-        recording: Some(Recording::new(record, HashMap::new())),
+        recording: Some(Recording::new(record, Known::default())),
     }))
 }
 
@@ -73,7 +87,7 @@ pub fn recorded(
 /// The process that wrote it must be gone, or frozen ([`Writer::freeze`]); in that case nothing may
 /// be changed, forgotten or disinherited here before it is certain that the other does not thaw.
 pub fn restored(directories: Ownership, memory: OwnedFd) -> Result<(Writer, Reader), RecordError> {
-    let mut known = HashMap::new();
+    let mut known = Known::default();
     let mut waiting: HashMap<Ino, HashSet<u64>> = HashMap::new();
     let mut tree = Tree::new(directories, SystemTime::UNIX_EPOCH);
     let record = Record::load(memory, |entry| {
@@ -87,7 +101,7 @@ pub fn restored(directories: Ownership, memory: OwnedFd) -> Result<(Writer, Read
                 waiting.entry(ino).or_default().insert(handle);
             }
             Entry::Known { path, told } => {
-                known.insert(path, told);
+                known.late.push((path, told));
             }
         }
         Ok(())
@@ -146,10 +160,10 @@ impl Writer {
             return;
         };
         debug_assert!(!recording.frozen, "something is published while frozen");
-        if recording.frozen || recording.known.get(path) == Some(&told) {
+        if recording.frozen || recording.known.table().get(path) == Some(&told) {
             return;
         }
-        recording.known.insert(path.clone(), told);
+        recording.known.table().insert(path.clone(), told);
         let path = path.clone();
         recording.append(&[Entry::Known { path, told }]);
     }
@@ -209,7 +223,7 @@ impl Writer {
         if recording.frozen {
             return Err(io::Error::other("the record is frozen"));
         }
-        let known = recording.known.iter();
+        let known = recording.known.table().iter();
         let known = known.map(|(path, told)| (path.clone(), *told));
         let mut record = Record::compacted(tree.facts(), known)?;
         record.append(&recording.waiting_entries())?;
@@ -337,9 +351,9 @@ impl Reader {
 
     /// What the mount shows of znodes, as it is on record.
     pub fn known(&self) -> HashMap<ZnodePath, Told> {
-        let state = self.0.read();
-        let recording = state.recording.as_ref();
-        recording.map_or_else(HashMap::new, |recording| recording.known.clone())
+        let mut state = self.0.write();
+        let recording = state.recording.as_mut();
+        recording.map_or_else(HashMap::new, |recording| recording.known.table().clone())
     }
 
     /// See [`Tree::paths`].
@@ -426,7 +440,7 @@ impl State {
 }
 
 impl Recording {
-    fn new(record: Record, known: HashMap<ZnodePath, Told>) -> Self {
+    fn new(record: Record, known: Known) -> Self {
         Self {
             record,
             known,

@@ -710,7 +710,8 @@ impl Tree {
             }
             // Its parent is filled in where it is made.
             Change::MakeDirectory { path } => {
-                (path, Body::Directory(Directory::new(Ino::ROOT)), None)
+                let body = Body::Directory(Box::new(Directory::new(Ino::ROOT)));
+                (path, body, None)
             }
             Change::Remove { path } => return self.intend_to_remove(&path, Kind::File),
             Change::RemoveDirectory { path } => {
@@ -746,7 +747,7 @@ impl Tree {
             let (body, mtime) = match file {
                 Some((body @ (Body::File { .. } | Body::Broken { .. }), mtime)) => (body, mtime),
                 Some((Body::Directory(_), _)) | None => {
-                    (Body::Directory(Directory::new(parent)), None)
+                    (Body::Directory(Box::new(Directory::new(parent))), None)
                 }
             };
             let mtime = match mtime {

@@ -185,11 +185,29 @@ fn another_format_is_refused() {
 #[test]
 fn a_void_record_is_no_record() {
     let (mut record, _) = written();
+    let shown = Content::from(b"shown".as_slice());
+    let Some(Entry::Tree(Fact::File {
+        ino,
+        ownership,
+        mtime,
+        ..
+    })) = entries().pop().and_then(|mut batch| batch.pop())
+    else {
+        panic!("the last entry is a file");
+    };
+    let fact = Fact::File {
+        ino: Ino(ino.0 + 1),
+        ownership,
+        mtime,
+        content: shown.clone(),
+    };
+    record.append(&[Entry::Tree(fact)]).unwrap();
     record.n_log = MAX_LOG;
     let one = &entries()[4];
     assert!(record.append(one).is_err());
     assert!(record.is_void() && record.wants_compaction());
     assert!(record.append(one).is_err());
+    assert_eq!(*shown.bytes(), *b"shown", "it is served on");
     let memory = record.memory.try_clone().unwrap();
     assert!(matches!(load(memory), Err(RecordError::NoRecord)));
 }

@@ -36,10 +36,9 @@ pub(super) enum Body {
         ownership: Ownership,
     },
     /// A file that cannot be read.
-    Broken {
-        ownership: Ownership,
-    },
-    Directory(Directory),
+    Broken { ownership: Ownership },
+    /// On its own, for there are far more files.
+    Directory(Box<Directory>),
 }
 
 impl Body {
@@ -77,7 +76,7 @@ impl Inodes {
     pub(super) fn new(mtime: SystemTime) -> Self {
         let root = Inode {
             linked: true,
-            ..Inode::new(Body::Directory(Directory::new(Ino::ROOT)), mtime)
+            ..Inode::new(Body::Directory(Box::new(Directory::new(Ino::ROOT))), mtime)
         };
         let table = ByNumber::from_iter([(Ino::ROOT, root)]);
         Self {
@@ -286,7 +285,7 @@ impl Inodes {
             }
             Fact::Directory { ino, parent, mtime } => {
                 self.next = self.next.max(ino.0 + 1);
-                let inode = new(Body::Directory(Directory::new(parent)), mtime);
+                let inode = new(Body::Directory(Box::new(Directory::new(parent))), mtime);
                 self.table.insert(ino, inode);
             }
             Fact::Linked {

@@ -3,14 +3,15 @@
 mod harness;
 mod random;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use livedata::mirror::{Command, Reason, Update};
-use livedata::source::ConnectError;
 use livedata::source::fake::{FakeZooKeeper, Request};
+use livedata::source::{ConnectError, Told};
 use tokio::time::Instant;
 
-use self::harness::{Hand, World, seconds};
+use self::harness::{Hand, World, path, seconds};
 
 const HEARTBEAT: Duration = Duration::from_secs(300);
 
@@ -609,6 +610,30 @@ async fn a_lagging_server_never_brings_a_deleted_file_back() {
             world.end().await;
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mirror_that_goes_on_does_not_bring_a_deleted_file_back() {
+    let hand = Hand::new(12);
+    hand.put("/a", "1");
+    hand.put("/a", "2");
+    let last = hand.zookeeper.get("/a").unwrap().stat;
+    hand.put("/b", "1");
+    hand.delete("/a");
+    hand.put("/b", "2");
+    // The server lags behind the deletion, and shows what was there.
+    hand.zookeeper.lag(2);
+    let told = HashMap::from([(path("/a"), Told::Absent(Some(last.mzxid)))]);
+    let world = hand.watched_on(HEARTBEAT, &["/a"], told);
+    world.passes(seconds(10)).await;
+    let history = world.take_history();
+    assert!(!history.iter().any(|update| is_content(update, "/a")));
+    assert_eq!(world.zookeeper.n_watches(), 1);
+    // What is created later is told.
+    world.put("/a", "again");
+    world.passes(seconds(1)).await;
+    assert_eq!(world.text("/a").as_deref(), Some("again"));
+    world.end().await;
 }
 
 #[tokio::test(start_paused = true)]

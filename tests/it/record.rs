@@ -115,6 +115,57 @@ fn a_frozen_tree_is_not_changed_by_what_was_staged() {
 }
 
 #[test]
+fn content_that_somebody_holds_stays_as_it_is() {
+    let mut it = Recorded::new();
+    let version = |n: u8| [n; 5000];
+    it.writer.apply(put("a", 0o400, &version(1)), it.now);
+    let first = it.reader.find(&path("a")).unwrap();
+    let (held, bytes) = (
+        it.reader.content(first).unwrap(),
+        it.reader.read(first).unwrap(),
+    );
+    // It is freed, and what lay beside it, too.
+    for n in 2..10 {
+        it.writer.apply(put("a", 0o400, &version(n)), it.now);
+    }
+    assert_eq!(it.reader.attr(first), None);
+    assert_eq!(*held.bytes(), version(1));
+    // The record moves.
+    let last = it.reader.find(&path("a")).unwrap();
+    let newest = it.reader.content(last).unwrap();
+    it.writer.compact(|_| Ok(())).unwrap();
+    it.writer.apply(put("b", 0o400, &version(10)), it.now);
+    assert_eq!(*held.bytes(), version(1));
+    assert_eq!(*newest.bytes(), version(9));
+    // Another process goes on, in the same memory.
+    let memory = memory(&it.writer);
+    drop(it.writer);
+    let (mut writer, reader) = store::restored(DIRECTORIES, memory).unwrap();
+    writer.apply(put("a", 0o400, &version(11)), it.now);
+    let inherited = reader.read(last).unwrap();
+    assert_eq!(*inherited, version(9), "the kernel may hold it");
+    reader.disinherit(last);
+    writer.apply(put("a", 0o400, &version(12)), it.now);
+    assert_eq!(*inherited, version(9));
+    assert_eq!(*bytes, version(1));
+}
+
+#[test]
+fn memory_comes_back_with_the_last_who_holds_it() {
+    let mut it = Recorded::new();
+    let before = it.writer.n_bytes_of_record();
+    let long = vec![1; 1 << 20];
+    it.writer.apply(put("a", 0o400, &long), it.now);
+    let held = it.reader.read(it.reader.find(&path("a")).unwrap()).unwrap();
+    it.writer.apply(put("a", 0o400, b"1"), it.now);
+    assert!(it.writer.n_bytes_of_record() >= before + (1 << 20));
+    assert_eq!(*held, *long);
+    drop(held);
+    it.writer.apply(put("a", 0o400, b"2"), it.now);
+    assert!(it.writer.n_bytes_of_record() < before + (1 << 18));
+}
+
+#[test]
 fn a_record_that_contradicts_itself_is_refused() {
     let facts = vec![livedata::tree::Fact::Time {
         ino: Ino(77),

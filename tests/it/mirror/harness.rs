@@ -1,14 +1,14 @@
 //! A mirror over the fake service, and a record of both that finds every untruth.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use livedata::mirror::{Command, Mirror, Reason, Update};
 use livedata::path::ZnodePath;
-use livedata::source::Value;
 use livedata::source::fake::FakeZooKeeper;
+use livedata::source::{Told, Value};
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
@@ -122,11 +122,21 @@ impl Hand {
 
     /// Runs a mirror that watches these.
     pub(super) fn watched(self, heartbeat: Duration, paths: &[&str]) -> World {
+        self.watched_on(heartbeat, paths, HashMap::new())
+    }
+
+    /// Runs a mirror that goes on from what another has told.
+    pub(super) fn watched_on(
+        self,
+        heartbeat: Duration,
+        paths: &[&str],
+        told: HashMap<ZnodePath, Told>,
+    ) -> World {
         let book = Arc::clone(&self.book);
         let tell = move |update| book.lock().hear(update);
         let mirror = Mirror::new(self.zookeeper.clone(), heartbeat, tell);
         let (commands, received) = unbounded_channel();
-        let mirror = tokio::spawn(mirror.run(received));
+        let mirror = tokio::spawn(mirror.going_on_from(told).run(received));
         let world = World {
             hand: self,
             commands: Some(commands),
