@@ -37,7 +37,7 @@ use crate::processes::{Start, ToKeeper, ToServer};
 use crate::publish::{Known, Publishing};
 use crate::record::{Record, RecordError};
 use crate::service;
-use crate::source::zookeeper::ZooKeeper;
+use crate::source::zookeeper::{self, ZooKeeper};
 use crate::store::{self, Reader};
 use crate::tree::{Change, Ownership};
 use crate::wire::Socket;
@@ -529,11 +529,14 @@ impl Server {
             n_nodes,
             ..
         } = self.desk.lock().files.progress();
+        let garbled = zookeeper::garbled();
         let status = serde_json::json!({
             "nodes": n_nodes,
             "answered": n_answered,
             "files": n_files,
             "zookeeper": self.desk.lock().files.disconnected().unwrap_or("connected"),
+            "garbled_replies": garbled.n,
+            "last_garbled_reply": garbled.last,
             "inodes": self.reader.n_inodes(),
             "inherited_inodes": self.reader.inherited().len(),
             "requests": self.requests.get(),

@@ -1,6 +1,7 @@
 //! It outlives ZooKeeper: what was last known is served, and what comes next is seen.
 
 mod history;
+mod poison;
 mod servers;
 
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The mount outlives its daemon: the real processes, killed at any moment and upgraded under load.
 
 mod at_once;
-mod kept;
+pub mod kept;
 mod restarts;
 mod soak;
 mod upgrades;
