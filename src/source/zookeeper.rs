@@ -264,7 +264,11 @@ impl Session for ZooKeeperSession {
         path: &ZnodePath,
     ) -> impl Future<Output = Result<Option<Stat>, Error>> + Send + 'static {
         self.request(path, |client, path| async move {
-            client.check_stat(path.as_str()).await?.map(stat).transpose()
+            client
+                .check_stat(path.as_str())
+                .await?
+                .map(stat)
+                .transpose()
         })
     }
 
