@@ -1,9 +1,11 @@
 //! It outlives ZooKeeper: what was last known is served, and what comes next is seen.
 
+mod convergence;
 mod history;
 mod members;
 mod never_away;
 mod poison;
+mod resync;
 mod servers;
 mod sessions;
 

@@ -246,6 +246,7 @@ fn a_session_that_fails_to_authenticate_says_so_and_content_is_served() {
     server.options.clear();
     server.restart();
     mount.next_session(session);
-    admin.set("/a", "2");
+    // The client of before was refused for good.
+    Admin::connect(server.hosts()).set("/a", "2");
     mount.wait_for_content("a", "2");
 }
