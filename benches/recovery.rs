@@ -32,11 +32,13 @@ use support::zookeeper::Server;
 /// Long enough for pauses that double to be at their limit.
 const LONG: Duration = Duration::from_secs(10);
 
+type Outage = fn(&mut World);
+
 fn main() {
     println!("recovery, in ms               nodes    runs");
     for n in [1000, 10_000] {
         let mut world = World::start(n);
-        let outages: [(&str, usize, fn(&mut World)); 3] = [
+        let outages: [(&str, usize, Outage); 3] = [
             ("the server restarted", 3, |world| world.server.restart()),
             ("the session expired", 3, |world| {
                 world.server.expire(world.mount.session());
@@ -85,7 +87,7 @@ impl World {
     }
 
     /// From the end of an outage to the newest content in every file.
-    fn recovery(&mut self, outage: fn(&mut Self)) -> Duration {
+    fn recovery(&mut self, outage: Outage) -> Duration {
         self.round += 1;
         let content = content(self.round);
         self.proxy.refuse();

@@ -11,14 +11,16 @@
 //! again; where the stream itself is out of step, the session is lost. Both are counted, see
 //! [`garbled`].
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::ToSocketAddrs;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use zookeeper_client as zk;
@@ -53,9 +55,12 @@ pub struct ZooKeeper {
 pub struct ZooKeeperSession {
     client: Arc<zk::Client>,
     timeout: Duration,
+    /// Those it was made with.
+    credentials: Vec<Vec<u8>>,
     /// Holds the reason once the connection is gone.
     lost: watch::Receiver<Option<String>>,
     tasks: Vec<AbortHandle>,
+    waiting: Arc<Mutex<Waiting>>,
     /// Why the stream cannot be read, once a request has said so.
     out_of_step: Arc<OnceLock<String>>,
 }
@@ -101,8 +106,9 @@ impl Source for ZooKeeper {
         let mut connector = zk::Client::connector()
             .with_session_timeout(self.timeout)
             .with_fail_eagerly();
-        for credential in (self.credentials)().map_err(ConnectError::Credentials)? {
-            connector = connector.with_auth("digest", &credential);
+        let credentials = (self.credentials)().map_err(ConnectError::Credentials)?;
+        for credential in &credentials {
+            connector = connector.with_auth("digest", credential);
         }
         let cluster = format!("{host}{}", self.chroot);
         let patience = CONNECT_TIMEOUT.min(self.timeout);
@@ -111,7 +117,7 @@ impl Source for ZooKeeper {
             Ok(Ok((Ok(client), tasks))) => {
                 let granted = client.session_timeout();
                 // The session is made in any case, for it holds the task.
-                let session = ZooKeeperSession::new(client, tasks);
+                let session = ZooKeeperSession::new(client, tasks, credentials);
                 if granted <= LONGEST_TIMEOUT.max(self.timeout) {
                     return Ok(session);
                 }
@@ -137,10 +143,14 @@ impl Source for ZooKeeper {
     fn n_hosts(&self) -> usize {
         self.hosts.len()
     }
+
+    fn has_other_credentials(&self, session: &ZooKeeperSession) -> bool {
+        (self.credentials)().is_ok_and(|now| now != session.credentials)
+    }
 }
 
 impl ZooKeeperSession {
-    fn new(client: zk::Client, spawned: Vec<spawns_core::Task>) -> Self {
+    fn new(client: zk::Client, spawned: Vec<spawns_core::Task>, credentials: Vec<Vec<u8>>) -> Self {
         let (tell_lost, lost) = watch::channel(None);
         let mut states = client.state_watcher();
         let serving: Vec<_> = spawned
@@ -150,6 +160,8 @@ impl ZooKeeperSession {
         let mut tasks: Vec<_> = serving.iter().map(|task| task.abort_handle()).collect();
         let out_of_step = Arc::new(OnceLock::<String>::new());
         let broken = Arc::clone(&out_of_step);
+        let waiting = Arc::<Mutex<Waiting>>::default();
+        let misses_one = Waiting::misses_one(Arc::clone(&waiting));
         let watching = tokio::spawn(async move {
             // Every change of state is a departure from being connected, even where a quick
             // reconnect hides it; and a client task that ended or panicked reports no state at all.
@@ -175,6 +187,11 @@ impl ZooKeeperSession {
                     }
                     _ => "the client closed".into(),
                 },
+                () = misses_one => {
+                    let reason = "a reply is missing, and later ones came";
+                    count(reason);
+                    reason.into()
+                }
             };
             tell_lost.send_replace(Some(reason));
         });
@@ -182,8 +199,10 @@ impl ZooKeeperSession {
         Self {
             timeout: client.session_timeout(),
             client: Arc::new(client),
+            credentials,
             lost,
             tasks,
+            waiting,
             out_of_step,
         }
     }
@@ -202,7 +221,14 @@ impl ZooKeeperSession {
         let (client, path) = (Arc::clone(&self.client), path.clone());
         // A session has one stream, and every request that waits is told how it broke.
         let out_of_step = Arc::clone(&self.out_of_step);
-        let reply = catching(async move { send(client, path).await });
+        let waiting = Arc::clone(&self.waiting);
+        let reply = catching(async move {
+            // The request goes out when `send` is called, so the numbers have its order.
+            let asked = Asked::new(waiting);
+            let reply = send(client, path).await;
+            asked.answered();
+            reply
+        });
         async move {
             match reply.await {
                 Ok(Ok(reply)) => Ok(reply),
@@ -216,10 +242,70 @@ impl ZooKeeperSession {
                 }
                 Ok(Err(Failure::Garbled(reason))) | Err(reason) => {
                     count(&reason);
-                    Err(Error::Other(format!("garbled reply: {reason}")))
+                    // Without the reason, which may be another one each time.
+                    Err(Error::Other("garbled reply".into()))
                 }
             }
         }
+    }
+}
+
+/// The requests of a session that wait for their replies, by numbers in their order.
+///
+/// Replies come in the order of the requests. One that is overtaken never comes, though the
+/// connection looks well: without a word of this its caller would wait for long.
+#[derive(Default)]
+struct Waiting {
+    next: u64,
+    numbers: BTreeSet<u64>,
+    /// The latest that was answered.
+    answered: u64,
+}
+
+/// A request that waits, until this is dropped.
+struct Asked {
+    number: u64,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+impl Waiting {
+    /// How long a reply that came may wait to be heard.
+    const GRACE: Duration = Duration::from_secs(1);
+
+    /// Resolves once a request was overtaken.
+    async fn misses_one(waiting: Arc<Mutex<Self>>) {
+        let mut answered_before = 0;
+        loop {
+            tokio::time::sleep(Self::GRACE).await;
+            let waiting = waiting.lock();
+            let first = waiting.numbers.first();
+            if first.is_some_and(|first| *first < answered_before) {
+                return;
+            }
+            answered_before = waiting.answered;
+        }
+    }
+}
+
+impl Asked {
+    fn new(waiting: Arc<Mutex<Waiting>>) -> Self {
+        let mut now = waiting.lock();
+        now.next += 1;
+        let number = now.next;
+        now.numbers.insert(number);
+        drop(now);
+        Self { number, waiting }
+    }
+
+    fn answered(self) {
+        let mut now = self.waiting.lock();
+        now.answered = now.answered.max(self.number);
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.waiting.lock().numbers.remove(&self.number);
     }
 }
 
@@ -413,10 +499,7 @@ async fn holding_tasks<T>(connecting: impl Future<Output = T>) -> (T, Vec<spawns
     struct Held(Mutex<Vec<spawns_core::Task>>);
     impl spawns_core::Spawn for Held {
         fn spawn(&self, task: spawns_core::Task) {
-            self.0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(task);
+            self.0.lock().push(task);
         }
     }
     let held = Held::default();
@@ -429,10 +512,7 @@ async fn holding_tasks<T>(connecting: impl Future<Output = T>) -> (T, Vec<spawns
         }
     })
     .await;
-    (
-        result,
-        held.0.into_inner().unwrap_or_else(PoisonError::into_inner),
-    )
+    (result, held.0.into_inner())
 }
 
 /// Finds the words for a failed connection by doing its first steps again.

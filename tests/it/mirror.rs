@@ -418,6 +418,29 @@ async fn a_denied_znode_stays_alone_and_heals() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn other_credentials_are_tried_where_the_old_ones_are_denied() {
+    let hand = Hand::new(7);
+    hand.put("/good", "1");
+    hand.zookeeper.create_unreadable("/bad", "secret").unwrap();
+    let world = hand.watched(HEARTBEAT, &["/good", "/bad"]);
+    world.passes(seconds(60)).await;
+    assert_eq!(n_disconnects(&world.take_history()), 0);
+    world.zookeeper.rotate_credentials();
+    world.passes(seconds(60)).await;
+    // Still denied with the new ones, which do not change any more.
+    assert_eq!(n_disconnects(&world.take_history()), 1);
+    assert_eq!(world.unreadable("/bad"), Some(Reason::Denied));
+    world.put("/good", "2");
+    world.zookeeper.set_readable("/bad", true).unwrap();
+    world.right(seconds(11)).await;
+    // Where nothing is denied they are for the next session.
+    world.zookeeper.rotate_credentials();
+    world.passes(seconds(60)).await;
+    assert_eq!(n_disconnects(&world.take_history()), 0);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn thousands_of_denied_znodes_are_asked_for_slowly() {
     let hand = Hand::new(7);
     let paths = numbered(5000);

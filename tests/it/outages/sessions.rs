@@ -23,13 +23,16 @@ fn a_session_taken_over_by_another_is_replaced() {
     for n in 2..5 {
         let session = mount.session();
         // It is held, not closed: the server moves it, and nothing expires.
-        let thief = shared_server().take_over(session);
-        let thief = thief.expect("the session can be taken over");
+        // The client may take it back before its session is dropped, and then does not keep it.
+        let thief = shared_server().take_over(session).ok();
+        let thief = thief.map(|thief| thief.expect("there is such a session"));
         mount.next_session(session);
         assert_eq!(mount.ino("a") == ino, n == 2);
         sandbox.admin.set("/a", n.to_string());
         mount.wait_for_content("a", n.to_string());
-        thief.close();
+        if let Some(thief) = thief {
+            thief.close();
+        }
     }
 }
 
@@ -220,6 +223,40 @@ fn credentials_that_cannot_be_read_are_said_and_content_is_served() {
     write_secrets(&secrets, "reader:new");
     mount.next_session(session);
     mount.wait_for_content("a", "2");
+    assert!(!mount.log().contains("reader:"), "a secret is in the log");
+}
+
+/// No session ends and nothing is cut: that the old credentials do not suffice is enough.
+#[test]
+fn rotated_credentials_are_taken_once_the_old_ones_are_denied() {
+    let sandbox = Sandbox::new("rotated-alone");
+    for name in ["a", "b"] {
+        sandbox.admin.create(&format!("/{name}"), "1");
+    }
+    sandbox.admin.set_acl_digest("/a", "reader:old");
+    let secrets = secrets_file("reader:old");
+    // The audit is quick, for on this server a watch is used up unheard under an ACL.
+    let lines = format!(
+        "zookeeper.credentials = secret/zookeeper/reader
+         secrets.path = {}
+         heartbeat_interval = 100 milliseconds
+         nodes.a.source = /a
+         nodes.b.source = /b",
+        secrets.path().join("secrets.json").display()
+    );
+    let mount = Mount::start(&config(&sandbox.hosts(), &lines));
+    let session = mount.session();
+    sandbox.admin.set_acl_digest("/a", "reader:new");
+    sandbox.admin.set("/a", "2");
+    mount.wait_for_log(1, "warn: /a: its ACL does not let us read it");
+    // The same credentials are no reason.
+    sandbox.admin.set("/b", "2");
+    mount.wait_for_content("b", "2");
+    assert_eq!(mount.session(), session);
+    write_secrets(&secrets, "reader:new");
+    mount.wait_for_content("a", "2");
+    assert_eq!(mount.n_logged("the credentials changed"), 1);
+    assert_ne!(mount.session(), session);
     assert!(!mount.log().contains("reader:"), "a secret is in the log");
 }
 

@@ -269,8 +269,8 @@ impl Server {
         answer.contains(&format!("0x{session:x}"))
     }
 
-    /// Takes a session over, as a client does that comes back: its connection is closed.
-    pub fn take_over(&self, session: i64) -> Option<Wire> {
+    /// Takes a session over, as a client does that comes back: the connection it had is closed.
+    pub fn take_over(&self, session: i64) -> std::io::Result<Option<Wire>> {
         wire::take_over(self.address, session)
     }
 
