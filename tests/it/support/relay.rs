@@ -1,7 +1,7 @@
 //! A relay between clients and a ZooKeeper server that reads the frames: it counts what goes to
 //! and fro, and garbles replies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -53,6 +53,8 @@ pub enum Garbling {
     HugeFrame,
     /// It comes after the one that follows it.
     Late,
+    /// It never comes.
+    Missing,
     /// It comes twice.
     Twice,
     /// A watch event of a znode that nobody watches comes before it.
@@ -68,6 +70,8 @@ pub enum Which {
     Connects,
     /// All others, pings and events among them.
     Replies,
+    /// Those to gets.
+    Gets,
 }
 
 /// What went to and fro.
@@ -80,6 +84,9 @@ pub struct Traffic {
     /// Replies that were garbled.
     pub n_garbled: usize,
 }
+
+/// The numbers of the gets of a connection that were not answered yet.
+type Gets = Mutex<BTreeSet<i32>>;
 
 struct Shared {
     server: SocketAddr,
@@ -166,7 +173,11 @@ impl State {
     /// What is to become of a reply.
     fn garbling(&mut self, which: Which) -> Option<Garbling> {
         let (chosen, every, how) = self.garbling?;
-        if which != chosen {
+        let is_chosen = match chosen {
+            Which::Connects | Which::Gets => which == chosen,
+            Which::Replies => which != Which::Connects,
+        };
+        if !is_chosen {
             return None;
         }
         self.n_seen += 1;
@@ -204,48 +215,59 @@ impl Shared {
             self.lock().streams.push(stream);
         }
         let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-        let its = Arc::clone(self);
+        let (its, gets) = (Arc::clone(self), Arc::<Gets>::default());
+        let of_replies = Arc::clone(&gets);
         spawn("relay-requests", move || {
-            let _ = its.requests(&from, &to);
+            let _ = its.requests(&gets, &from, &to);
             close(&from, &to);
         });
         let its = Arc::clone(self);
         spawn("relay-replies", move || {
-            let _ = its.replies(&server, &client);
+            let _ = its.replies(&of_replies, &server, &client);
             close(&server, &client);
         });
     }
 
-    fn requests(&self, from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
+    fn requests(&self, gets: &Gets, from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
         to.write_all(&frame(from)?)?;
         loop {
             let request = frame(from)?;
-            if let Some(opcode) = number(&request, 8) {
+            if let (Some(xid), Some(opcode)) = (number(&request, 4), number(&request, 8)) {
                 *self.lock().traffic.requests.entry(opcode).or_default() += 1;
+                if opcode == OP_GET {
+                    gets.lock().unwrap().insert(xid);
+                }
             }
             to.write_all(&request)?;
         }
     }
 
-    fn replies(&self, from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
-        let mut which = Which::Connects;
+    fn replies(&self, gets: &Gets, from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
+        let mut is_first = true;
         let mut late = Vec::new();
         loop {
             let reply = frame(from)?;
+            let is_get = number(&reply, 4).is_some_and(|xid| gets.lock().unwrap().remove(&xid));
+            let which = match (is_first, is_get) {
+                (true, _) => Which::Connects,
+                (false, true) => Which::Gets,
+                (false, false) => Which::Replies,
+            };
+            is_first = false;
             let how = {
                 let mut state = self.lock();
                 state.traffic.to_client += reply.len();
                 state.garbling(which)
             };
-            which = Which::Replies;
             match how {
-                Some(Garbling::Late) => late = reply,
-                Some(how) => to.write_all(&garbled(reply, how))?,
-                None => {
-                    to.write_all(&reply)?;
-                    to.write_all(&std::mem::take(&mut late))?;
+                Some(Garbling::Late) if late.is_empty() => {
+                    late = reply;
+                    continue;
                 }
+                Some(how) => to.write_all(&garbled(reply, how))?,
+                None => to.write_all(&reply)?,
             }
+            to.write_all(&std::mem::take(&mut late))?;
         }
     }
 }
@@ -297,6 +319,7 @@ fn garbled(mut frame: Vec<u8>, how: Garbling) -> Vec<u8> {
             frame
         }
         Garbling::Late => frame,
+        Garbling::Missing => Vec::new(),
         Garbling::Twice => [frame.clone(), frame].concat(),
         Garbling::StrayEvent => [event(3), frame].concat(),
         Garbling::UnknownEvent => [event(99), frame].concat(),
