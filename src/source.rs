@@ -3,7 +3,6 @@
 //! Everything above speaks to [`Session`]; only [`zookeeper`] names the client crate, and
 //! [`fake`] is the same trait over a seeded model in memory.
 
-mod caught;
 pub mod fake;
 pub mod zookeeper;
 

@@ -11,13 +11,14 @@
 //! again; where the stream itself is out of step, the session is lost. Both are counted, see
 //! [`garbled`].
 
-use std::collections::BTreeSet;
+mod caught;
+mod connecting;
+mod waiting;
+
 use std::future::Future;
-use std::net::ToSocketAddrs;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::Poll;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -25,9 +26,11 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use zookeeper_client as zk;
 
+pub use self::caught::Garbled;
+use self::caught::{catching, count};
+use self::connecting::{holding_tasks, why_unreachable};
+use self::waiting::{Asked, Waiting};
 use crate::path::ZnodePath;
-pub use crate::source::caught::Garbled;
-use crate::source::caught::{catching, count};
 use crate::source::{ConnectError, Error, Session, Source, Stat, Value};
 
 /// How long one attempt at one server may take; less where the session timeout is shorter.
@@ -70,7 +73,7 @@ pub type Watch = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What servers sent to this process that no server sends.
 pub fn garbled() -> Garbled {
-    crate::source::caught::garbled()
+    caught::garbled()
 }
 
 impl ZooKeeper {
@@ -247,65 +250,6 @@ impl ZooKeeperSession {
                 }
             }
         }
-    }
-}
-
-/// The requests of a session that wait for their replies, by numbers in their order.
-///
-/// Replies come in the order of the requests. One that is overtaken never comes, though the
-/// connection looks well: without a word of this its caller would wait for long.
-#[derive(Default)]
-struct Waiting {
-    next: u64,
-    numbers: BTreeSet<u64>,
-    /// The latest that was answered.
-    answered: u64,
-}
-
-/// A request that waits, until this is dropped.
-struct Asked {
-    number: u64,
-    waiting: Arc<Mutex<Waiting>>,
-}
-
-impl Waiting {
-    /// How long a reply that came may wait to be heard.
-    const GRACE: Duration = Duration::from_secs(1);
-
-    /// Resolves once a request was overtaken.
-    async fn misses_one(waiting: Arc<Mutex<Self>>) {
-        let mut answered_before = 0;
-        loop {
-            tokio::time::sleep(Self::GRACE).await;
-            let waiting = waiting.lock();
-            let first = waiting.numbers.first();
-            if first.is_some_and(|first| *first < answered_before) {
-                return;
-            }
-            answered_before = waiting.answered;
-        }
-    }
-}
-
-impl Asked {
-    fn new(waiting: Arc<Mutex<Waiting>>) -> Self {
-        let mut now = waiting.lock();
-        now.next += 1;
-        let number = now.next;
-        now.numbers.insert(number);
-        drop(now);
-        Self { number, waiting }
-    }
-
-    fn answered(self) {
-        let mut now = self.waiting.lock();
-        now.answered = now.answered.max(self.number);
-    }
-}
-
-impl Drop for Asked {
-    fn drop(&mut self) {
-        self.waiting.lock().numbers.remove(&self.number);
     }
 }
 
@@ -491,50 +435,4 @@ fn fired(watcher: zk::OneshotWatcher) -> Watch {
             Ok(_) | Err(_) => std::future::pending().await,
         }
     })
-}
-
-/// Polls `connecting` with a spawner of our own, and gives back what it wanted spawned.
-async fn holding_tasks<T>(connecting: impl Future<Output = T>) -> (T, Vec<spawns_core::Task>) {
-    #[derive(Default)]
-    struct Held(Mutex<Vec<spawns_core::Task>>);
-    impl spawns_core::Spawn for Held {
-        fn spawn(&self, task: spawns_core::Task) {
-            self.0.lock().push(task);
-        }
-    }
-    let held = Held::default();
-    let mut connecting = pin!(connecting);
-    let result = std::future::poll_fn(|context| {
-        let _scope = spawns_core::enter(&held);
-        match connecting.as_mut().poll(context) {
-            Poll::Ready(result) => Poll::Ready(result),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await;
-    (result, held.0.into_inner())
-}
-
-/// Finds the words for a failed connection by doing its first steps again.
-async fn why_unreachable(host: &str, patience: Duration) -> String {
-    let host = host.to_owned();
-    let asked = tokio::task::spawn_blocking(move || {
-        let addresses = match host.to_socket_addrs() {
-            Ok(addresses) => addresses,
-            Err(err) => return format!("cannot resolve the name: {err}"),
-        };
-        let mut reason = "the name has no address".to_string();
-        for address in addresses {
-            match std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
-                Ok(_) => return "accepts connections, but does not serve ZooKeeper".into(),
-                Err(err) => reason = err.to_string(),
-            }
-        }
-        reason
-    });
-    // A name server may be silent for longer.
-    match tokio::time::timeout(patience, asked).await {
-        Ok(reason) => reason.unwrap_or_else(|_| "unreachable".into()),
-        Err(_) => "the name server does not answer".into(),
-    }
 }

@@ -116,7 +116,10 @@ mod tests {
         });
         let words: Result<(), String> = words.await;
         let words = words.unwrap_err();
-        assert!(words.starts_with("no good (source/caught.rs:"), "{words}");
+        assert!(
+            words.starts_with("no good (zookeeper/caught.rs:"),
+            "{words}"
+        );
         assert_eq!(catching(async { 1 }).await, Ok(1));
         assert!(!CATCHING.get());
     }
