@@ -39,8 +39,8 @@ fn main() {
     for n in [1000, 10_000] {
         let mut world = World::start(n);
         let outages: [(&str, usize, Outage); 3] = [
-            ("the server restarted", 3, |world| world.server.restart()),
-            ("the session expired", 3, |world| {
+            ("the server restarted", 2, |world| world.server.restart()),
+            ("the session expired", 2, |world| {
                 world.server.expire(world.mount.session());
             }),
             ("the link refused for 10 s", 2, |_| thread::sleep(LONG)),
