@@ -4,7 +4,7 @@ CARGO ?= cargo
 ARGS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: build test soak bench-takeover lint demo clean
+.PHONY: build test soak bench-recovery bench-takeover lint demo clean
 
 build:
 	$(CARGO) build --locked --release
@@ -14,10 +14,15 @@ test:
 	tests/setup.sh
 	$(CARGO) test --locked
 
-# The processes are killed for ten minutes, and 200 times all at once.
+# The processes are killed for ten minutes, and 200 times all at once; and for ten minutes an
+# ensemble is struck by disasters.
 soak:
 	LIVEDATA_SOAK_SECONDS=600 LIVEDATA_SURVIVAL_KILLS=200 \
-		$(CARGO) test --locked --test it survival -- --nocapture
+		$(CARGO) test --locked --test it -- --nocapture survival convergence
+
+# How soon after an outage all is right again.
+bench-recovery:
+	$(CARGO) bench --locked --bench recovery
 
 # How long a reader waits when the server is killed.
 bench-takeover:

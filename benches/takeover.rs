@@ -12,6 +12,7 @@ mod support {
     pub mod mount;
     pub mod place;
     pub mod process;
+    pub mod proxy;
     pub mod wait;
     pub mod wire;
     pub mod zookeeper;

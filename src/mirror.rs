@@ -11,6 +11,8 @@
 //! - A session lost before its timeout has passed is part of the outage: pauses go on growing, and
 //!   each reason is said once.
 //! - A slow audit compares every znode by a stat-sized request, for what a lost watch hid.
+//! - A znode that is denied while the credentials have changed is a reason for a new session: they
+//!   are given once, at its beginning.
 //! - A heartbeat confirms the znodes whose watch is armed and which are not dirty, once the server
 //!   has answered a `sync`: watches fire before the replies to later requests.
 //!
@@ -54,6 +56,12 @@ const LONGEST_INTERVAL: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Why a session is left whose connection stands: pings may still be answered.
 const UNANSWERED: &str = "requests are not answered";
+
+/// Why a session is left that may not read what another one may.
+const OTHER_CREDENTIALS: &str = "the credentials changed, and a znode is denied to the old ones";
+
+/// How often it is looked whether there are other credentials, at most.
+const CREDENTIALS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long after a request found the connection lost the session has to say why.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -411,6 +419,8 @@ struct Serving<'a, S: Source, F> {
     unseen: HashSet<Id>,
     heartbeat: Heartbeat,
     audit: Audit,
+    /// When it may be looked again whether there are other credentials.
+    credentials_due: Instant,
 }
 
 /// The sweep that finds what a watch did not tell.
@@ -487,6 +497,7 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
                 due: Instant::now() + Audit::sweep(mirror.heartbeat_interval) / 10,
                 left: VecDeque::new(),
             },
+            credentials_due: Instant::now(),
             session,
             mirror,
         }
@@ -532,7 +543,13 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
                         let reason = reason.unwrap_or_else(|_| "the connection broke".into());
                         return End::Lost(reason);
                     }
-                    Some(finding) => self.found(id, begun, finding),
+                    Some(finding) => {
+                        let denied = matches!(finding, Finding::Denied);
+                        self.found(id, begun, finding);
+                        if denied && self.has_other_credentials() {
+                            return End::Lost(OTHER_CREDENTIALS.into());
+                        }
+                    }
                 },
                 reply = &mut self.heartbeat.reply => match reply {
                     None => return End::Lost(UNANSWERED.into()),
@@ -543,6 +560,16 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
                 () = tokio::time::sleep_until(self.audit.due) => self.audit(),
             }
         }
+    }
+
+    /// Whether the next session would have other credentials, unless that was asked just now.
+    fn has_other_credentials(&mut self) -> bool {
+        let now = Instant::now();
+        if self.credentials_due > now {
+            return false;
+        }
+        self.credentials_due = now + CREDENTIALS_INTERVAL;
+        self.mirror.source.has_other_credentials(&self.session)
     }
 
     /// Takes a command in; says whether it is to leave the session.

@@ -42,7 +42,7 @@ use crate::publish::{Publishing, Tell};
 use crate::record::{Record, RecordError};
 use crate::service;
 use crate::source::Told;
-use crate::source::zookeeper::ZooKeeper;
+use crate::source::zookeeper::{self, ZooKeeper};
 use crate::store::{self, Reader};
 use crate::tree::{Change, Ownership};
 use crate::wire::Socket;
@@ -682,6 +682,7 @@ impl Server {
             ..
         } = self.desk.lock().files.progress();
         let unreadable = self.desk.lock().files.unreadable();
+        let garbled = zookeeper::garbled();
         let status = serde_json::json!({
             "complaints": self.complaints(n_stale, &unreadable),
             "nodes": n_nodes,
@@ -691,6 +692,8 @@ impl Server {
             "unreadable": first(&unreadable).collect::<Vec<_>>(),
             "cache": keeping::status(self.cache.as_deref()),
             "zookeeper": self.desk.lock().files.disconnected().unwrap_or("connected"),
+            "garbled_replies": garbled.n,
+            "last_garbled_reply": garbled.last,
             "inodes": self.reader.n_inodes(),
             "inherited_inodes": self.reader.inherited().len(),
             "requests": self.requests.get(),

@@ -29,6 +29,10 @@ pub trait Source: Send + Sync + 'static {
 
     /// How many attempts go once round the hosts.
     fn n_hosts(&self) -> usize;
+
+    /// Whether a session made now would have other credentials than this one. Blocks as long as
+    /// they take to read; where they cannot be read it is false.
+    fn has_other_credentials(&self, session: &Self::Session) -> bool;
 }
 
 /// One session on one connection. It never reconnects: once [`Session::lost`] resolves, every

@@ -96,6 +96,8 @@ struct Model {
     hosts: Vec<String>,
     n_attempts: usize,
     session_timeout: Duration,
+    /// How often the credentials of clients changed.
+    n_rotations: usize,
 }
 
 /// What every attempt to connect gets, given the host.
@@ -129,6 +131,7 @@ impl FakeZooKeeper {
             hosts: vec!["zk01:2181".into()],
             n_attempts: 0,
             session_timeout: Duration::from_secs(5),
+            n_rotations: 0,
         };
         Self {
             shared: Arc::new(Shared {
@@ -295,6 +298,11 @@ impl FakeZooKeeper {
         self.lock().session_timeout = timeout;
     }
 
+    /// Gives later sessions other credentials. (They open no more than those before.)
+    pub fn rotate_credentials(&self) {
+        self.lock().n_rotations += 1;
+    }
+
     /// How many sessions there are.
     pub fn n_sessions(&self) -> usize {
         self.lock().sessions.len()
@@ -411,6 +419,10 @@ impl Source for FakeZooKeeper {
 
     fn n_hosts(&self) -> usize {
         self.lock().hosts.len()
+    }
+
+    fn has_other_credentials(&self, session: &FakeSession) -> bool {
+        self.lock().n_rotations != session.n_rotations()
     }
 }
 

@@ -5,26 +5,40 @@
 //! jitter, and persistent watches would miss the events of the gap (ZOOKEEPER-4698). The task that
 //! the client spawns is held here and aborted with the session, so that an abandoned client is
 //! gone at once instead of knocking on in the background.
+//!
+//! A reply that no server sends may be refused by the client, panic it, or pass. One reply that
+//! cannot be is an error of the request that asked for it, so that it stays alone and is asked for
+//! again; where the stream itself is out of step, the session is lost. Both are counted, see
+//! [`garbled`].
+
+mod caught;
+mod connecting;
+mod waiting;
 
 use std::future::Future;
-use std::net::ToSocketAddrs;
-use std::panic::AssertUnwindSafe;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use zookeeper_client as zk;
 
+pub use self::caught::Garbled;
+use self::caught::{catching, count};
+use self::connecting::{holding_tasks, why_unreachable};
+use self::waiting::{Asked, Waiting};
 use crate::path::ZnodePath;
 use crate::source::{ConnectError, Error, Session, Source, Stat, Value};
 
 /// How long one attempt at one server may take; less where the session timeout is shorter.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The longest session timeout that a server may sensibly grant, whatever was asked for: until it
+/// is over a silent server is not left.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Reads the digest credentials (`user:password` each), or says why it cannot.
 pub type Credentials = Box<dyn Fn() -> Result<Vec<Vec<u8>>, String> + Send + Sync>;
@@ -44,13 +58,23 @@ pub struct ZooKeeper {
 pub struct ZooKeeperSession {
     client: Arc<zk::Client>,
     timeout: Duration,
+    /// Those it was made with.
+    credentials: Vec<Vec<u8>>,
     /// Holds the reason once the connection is gone.
     lost: watch::Receiver<Option<String>>,
     tasks: Vec<AbortHandle>,
+    waiting: Arc<Mutex<Waiting>>,
+    /// Why the stream cannot be read, once a request has said so.
+    out_of_step: Arc<OnceLock<String>>,
 }
 
 /// A watch of [`ZooKeeperSession`].
 pub type Watch = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What servers sent to this process that no server sends.
+pub fn garbled() -> Garbled {
+    caught::garbled()
+}
 
 impl ZooKeeper {
     /// `hosts` are `name:port`; `timeout` is the session timeout to ask for.
@@ -85,41 +109,62 @@ impl Source for ZooKeeper {
         let mut connector = zk::Client::connector()
             .with_session_timeout(self.timeout)
             .with_fail_eagerly();
-        for credential in (self.credentials)().map_err(ConnectError::Credentials)? {
-            connector = connector.with_auth("digest", &credential);
+        let credentials = (self.credentials)().map_err(ConnectError::Credentials)?;
+        for credential in &credentials {
+            connector = connector.with_auth("digest", credential);
         }
         let cluster = format!("{host}{}", self.chroot);
         let patience = CONNECT_TIMEOUT.min(self.timeout);
-        let connected = holding_tasks(connector.connect(&cluster));
-        match tokio::time::timeout(patience, connected).await {
-            Ok((Ok(client), tasks)) => Ok(ZooKeeperSession::new(client, tasks)),
-            Ok((Err(zk::Error::AuthFailed), _)) => Err(ConnectError::AuthFailed { host }),
+        let connected = catching(holding_tasks(connector.connect(&cluster)));
+        let reason = match tokio::time::timeout(patience, connected).await {
+            Ok(Ok((Ok(client), tasks))) => {
+                let granted = client.session_timeout();
+                // The session is made in any case, for it holds the task.
+                let session = ZooKeeperSession::new(client, tasks, credentials);
+                if granted <= LONGEST_TIMEOUT.max(self.timeout) {
+                    return Ok(session);
+                }
+                let reason = format!("it grants a session timeout of {granted:?}");
+                count(&reason);
+                reason
+            }
+            Ok(Ok((Err(zk::Error::AuthFailed), _))) => {
+                return Err(ConnectError::AuthFailed { host });
+            }
             // The client keeps the cause to its log ("no available hosts"), so ask again.
-            Ok((Err(_), _)) => Err(ConnectError::Unreachable {
-                reason: why_unreachable(&host).await,
-                host,
-            }),
-            Err(_) => Err(ConnectError::Unreachable {
-                reason: format!("no answer within {:.1} s", patience.as_secs_f64()),
-                host,
-            }),
-        }
+            Ok(Ok((Err(_), _))) => why_unreachable(&host, patience).await,
+            Ok(Err(words)) => {
+                let reason = format!("the client panicked: {words}");
+                count(&reason);
+                reason
+            }
+            Err(_) => format!("no answer within {:.1} s", patience.as_secs_f64()),
+        };
+        Err(ConnectError::Unreachable { host, reason })
     }
 
     fn n_hosts(&self) -> usize {
         self.hosts.len()
     }
+
+    fn has_other_credentials(&self, session: &ZooKeeperSession) -> bool {
+        (self.credentials)().is_ok_and(|now| now != session.credentials)
+    }
 }
 
 impl ZooKeeperSession {
-    fn new(client: zk::Client, spawned: Vec<spawns_core::Task>) -> Self {
+    fn new(client: zk::Client, spawned: Vec<spawns_core::Task>, credentials: Vec<Vec<u8>>) -> Self {
         let (tell_lost, lost) = watch::channel(None);
         let mut states = client.state_watcher();
         let serving: Vec<_> = spawned
             .into_iter()
-            .map(|task| tokio::spawn(Box::into_pin(task.future)))
+            .map(|task| tokio::spawn(catching(Box::into_pin(task.future))))
             .collect();
         let mut tasks: Vec<_> = serving.iter().map(|task| task.abort_handle()).collect();
+        let out_of_step = Arc::new(OnceLock::<String>::new());
+        let broken = Arc::clone(&out_of_step);
+        let waiting = Arc::<Mutex<Waiting>>::default();
+        let misses_one = Waiting::misses_one(Arc::clone(&waiting));
         let watching = tokio::spawn(async move {
             // Every change of state is a departure from being connected, even where a quick
             // reconnect hides it; and a client task that ended or panicked reports no state at all.
@@ -128,12 +173,28 @@ impl ZooKeeperSession {
                 state = states.changed() => match state {
                     zk::SessionState::Expired => "the session expired".into(),
                     zk::SessionState::AuthFailed => "authentication failed".into(),
-                    _ => "the connection broke".into(),
+                    _ => {
+                        // Only the requests that wait are told why, so they are heard first.
+                        tokio::task::yield_now().await;
+                        match broken.get() {
+                            Some(reason) => format!("a garbled reply: {reason}"),
+                            None => "the connection broke".into(),
+                        }
+                    }
                 },
                 (result, ..) = &mut ended => match result {
-                    Err(err) if err.is_panic() => "the client panicked".into(),
+                    Ok(Err(words)) => {
+                        let reason = format!("the client panicked: {words}");
+                        count(&reason);
+                        reason
+                    }
                     _ => "the client closed".into(),
                 },
+                () = misses_one => {
+                    let reason = "a reply is missing, and later ones came";
+                    count(reason);
+                    reason.into()
+                }
             };
             tell_lost.send_replace(Some(reason));
         });
@@ -141,8 +202,11 @@ impl ZooKeeperSession {
         Self {
             timeout: client.session_timeout(),
             client: Arc::new(client),
+            credentials,
             lost,
             tasks,
+            waiting,
+            out_of_step,
         }
     }
 
@@ -155,17 +219,50 @@ impl ZooKeeperSession {
     ) -> impl Future<Output = Result<T, Error>> + Send + 'static
     where
         T: Send + 'static,
-        F: Future<Output = Result<T, zk::Error>> + Send + 'static,
+        F: Future<Output = Result<T, Failure>> + Send + 'static,
     {
         let (client, path) = (Arc::clone(&self.client), path.clone());
-        let reply = AssertUnwindSafe(async move { send(client, path).await }).catch_unwind();
+        // A session has one stream, and every request that waits is told how it broke.
+        let out_of_step = Arc::clone(&self.out_of_step);
+        let waiting = Arc::clone(&self.waiting);
+        let reply = catching(async move {
+            // The request goes out when `send` is called, so the numbers have its order.
+            let asked = Asked::new(waiting);
+            let reply = send(client, path).await;
+            asked.answered();
+            reply
+        });
         async move {
             match reply.await {
                 Ok(Ok(reply)) => Ok(reply),
-                Ok(Err(err)) => Err(err.into()),
-                Err(_) => Err(Error::Other("garbled reply".into())),
+                Ok(Err(Failure::Client(err))) => {
+                    if let zk::Error::UnmarshalError { .. } | zk::Error::UnexpectedError(_) = err
+                        && out_of_step.set(err.to_string()).is_ok()
+                    {
+                        count(&err.to_string());
+                    }
+                    Err(err.into())
+                }
+                Ok(Err(Failure::Garbled(reason))) | Err(reason) => {
+                    count(&reason);
+                    // Without the reason, which may be another one each time.
+                    Err(Error::Other("garbled reply".into()))
+                }
             }
         }
+    }
+}
+
+/// Why a request failed, before it is an [`Error`].
+enum Failure {
+    Client(zk::Error),
+    /// The client took a reply that cannot be, for this reason.
+    Garbled(String),
+}
+
+impl From<zk::Error> for Failure {
+    fn from(err: zk::Error) -> Self {
+        Self::Client(err)
     }
 }
 
@@ -178,7 +275,7 @@ impl Session for ZooKeeperSession {
     ) -> impl Future<Output = Result<Value, Error>> + Send + 'static {
         self.request(path, |client, path| async move {
             let (content, stat) = client.get_data(path.as_str()).await?;
-            Ok(value(content, stat))
+            value(content, stat)
         })
     }
 
@@ -188,7 +285,7 @@ impl Session for ZooKeeperSession {
     ) -> impl Future<Output = Result<(Value, Watch), Error>> + Send + 'static {
         self.request(path, |client, path| async move {
             let (content, stat, watcher) = client.get_and_watch_data(path.as_str()).await?;
-            Ok((value(content, stat), fired(watcher)))
+            Ok((value(content, stat)?, fired(watcher)))
         })
     }
 
@@ -197,7 +294,11 @@ impl Session for ZooKeeperSession {
         path: &ZnodePath,
     ) -> impl Future<Output = Result<Option<Stat>, Error>> + Send + 'static {
         self.request(path, |client, path| async move {
-            Ok(client.check_stat(path.as_str()).await?.map(stat))
+            client
+                .check_stat(path.as_str())
+                .await?
+                .map(stat)
+                .transpose()
         })
     }
 
@@ -207,13 +308,13 @@ impl Session for ZooKeeperSession {
     ) -> impl Future<Output = Result<(Option<Stat>, Watch), Error>> + Send + 'static {
         self.request(path, |client, path| async move {
             let (found, watcher) = client.check_and_watch_stat(path.as_str()).await?;
-            Ok((found.map(stat), fired(watcher)))
+            Ok((found.map(stat).transpose()?, fired(watcher)))
         })
     }
 
     fn sync(&self, path: &ZnodePath) -> impl Future<Output = Result<(), Error>> + Send + 'static {
         self.request(path, |client, path| async move {
-            client.sync(path.as_str()).await
+            Ok(client.sync(path.as_str()).await?)
         })
     }
 
@@ -224,11 +325,11 @@ impl Session for ZooKeeperSession {
         version: i32,
     ) -> impl Future<Output = Result<Stat, Error>> + Send + 'static {
         self.request(path, move |client, path| async move {
-            Ok(stat(
+            stat(
                 client
                     .set_data(path.as_str(), &content, Some(version))
                     .await?,
-            ))
+            )
         })
     }
 
@@ -288,15 +389,31 @@ impl From<zk::Error> for Error {
     }
 }
 
-fn value(content: Vec<u8>, from: zk::Stat) -> Value {
-    Value {
-        content: content.into(),
-        stat: stat(from),
+/// The client cuts the Stat off the end of a reply and trusts that the rest is the content: a
+/// reply that lost or gained bytes shows in the length only.
+fn value(content: Vec<u8>, from: zk::Stat) -> Result<Value, Failure> {
+    let stat = stat(from)?;
+    if i32::try_from(content.len()) != Ok(stat.data_length) {
+        return Err(Failure::Garbled(format!(
+            "{} bytes of content, of which the Stat says that they are {}",
+            content.len(),
+            stat.data_length
+        )));
     }
+    Ok(Value {
+        content: content.into(),
+        stat,
+    })
 }
 
-fn stat(from: zk::Stat) -> Stat {
-    Stat {
+fn stat(from: zk::Stat) -> Result<Stat, Failure> {
+    if from.data_length < 0 || from.num_children < 0 {
+        return Err(Failure::Garbled(format!(
+            "a Stat with {} bytes and {} children",
+            from.data_length, from.num_children
+        )));
+    }
+    Ok(Stat {
         czxid: from.czxid,
         mzxid: from.mzxid,
         pzxid: from.pzxid,
@@ -306,64 +423,16 @@ fn stat(from: zk::Stat) -> Stat {
         ephemeral_owner: from.ephemeral_owner,
         data_length: from.data_length,
         num_children: from.num_children,
-    }
+    })
 }
 
 /// Resolves on a znode event only: a session event ends the watch, and a client task that died
 /// drops it (the client's receiver panics then); [`Session::lost`] tells of both.
 fn fired(watcher: zk::OneshotWatcher) -> Watch {
     Box::pin(async move {
-        match AssertUnwindSafe(watcher.changed()).catch_unwind().await {
+        match catching(watcher.changed()).await {
             Ok(event) if event.event_type != zk::EventType::Session => {}
             Ok(_) | Err(_) => std::future::pending().await,
         }
     })
-}
-
-/// Polls `connecting` with a spawner of our own, and gives back what it wanted spawned.
-async fn holding_tasks<T>(connecting: impl Future<Output = T>) -> (T, Vec<spawns_core::Task>) {
-    #[derive(Default)]
-    struct Held(Mutex<Vec<spawns_core::Task>>);
-    impl spawns_core::Spawn for Held {
-        fn spawn(&self, task: spawns_core::Task) {
-            self.0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(task);
-        }
-    }
-    let held = Held::default();
-    let mut connecting = pin!(connecting);
-    let result = std::future::poll_fn(|context| {
-        let _scope = spawns_core::enter(&held);
-        match connecting.as_mut().poll(context) {
-            Poll::Ready(result) => Poll::Ready(result),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await;
-    (
-        result,
-        held.0.into_inner().unwrap_or_else(PoisonError::into_inner),
-    )
-}
-
-/// Finds the words for a failed connection by doing its first steps again.
-async fn why_unreachable(host: &str) -> String {
-    let host = host.to_owned();
-    let asked = tokio::task::spawn_blocking(move || {
-        let addresses = match host.to_socket_addrs() {
-            Ok(addresses) => addresses,
-            Err(err) => return format!("cannot resolve the name: {err}"),
-        };
-        let mut reason = "the name has no address".to_string();
-        for address in addresses {
-            match std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
-                Ok(_) => return "accepts connections, but does not serve ZooKeeper".into(),
-                Err(err) => reason = err.to_string(),
-            }
-        }
-        reason
-    });
-    asked.await.unwrap_or_else(|_| "unreachable".into())
 }

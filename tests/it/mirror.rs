@@ -251,6 +251,57 @@ async fn refused_for_two_hours_then_right_within_two_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn two_hours_without_a_name_server_then_right_within_two_seconds() {
+    for seed in 0..5 {
+        let world = showing(seed, &[("/a", "1")]).await;
+        world.zookeeper.hosts(3);
+        world.take_history();
+        world.zookeeper.take_counts();
+        world.zookeeper.refuse_with(|host| {
+            let reason = "cannot resolve the name: Temporary failure in name resolution".into();
+            ConnectError::Unreachable { host, reason }
+        });
+        world.zookeeper.cut();
+        world.put("/a", "2");
+        world.passes(seconds(7200)).await;
+        let attempts = world.zookeeper.counts().of(Request::Connect);
+        assert!(attempts < 3 * 7200 * 4, "{attempts} attempts");
+        assert_eq!(n_disconnects(&world.take_history()), 4, "each reason once");
+        assert_eq!(world.text("/a").as_deref(), Some("1"));
+        world.zookeeper.refuse(false);
+        let took = world.right(seconds(2)).await;
+        assert!(took <= Duration::from_millis(1100), "seed {seed}: {took:?}");
+        world.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn silent_for_two_hours_then_right_within_two_seconds() {
+    for seed in 0..5 {
+        let world = showing(seed, &[("/a", "1")]).await;
+        world.zookeeper.hosts(3);
+        world.take_history();
+        world.zookeeper.take_counts();
+        world.zookeeper.hang(true);
+        // What was under way comes when the silence ends; the session is long gone then.
+        world.put("/a", "2");
+        world.passes(seconds(7200)).await;
+        assert!(!world.book.lock().is_connected);
+        let attempts = world.zookeeper.counts().of(Request::Connect);
+        // Each is given up after three seconds.
+        assert!((1500..3000).contains(&attempts), "{attempts} attempts");
+        // The loss, and then each host's reason once.
+        assert_eq!(n_disconnects(&world.take_history()), 4);
+        assert_eq!(world.text("/a").as_deref(), Some("1"));
+        assert!(world.age("/a") >= seconds(7200));
+        world.zookeeper.hang(false);
+        let took = world.right(seconds(2)).await;
+        assert!(took <= Duration::from_millis(1100), "seed {seed}: {took:?}");
+        world.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outage_from_the_start_is_told_and_survived() {
     let hand = Hand::new(1);
     hand.put("/a", "1");
@@ -364,6 +415,29 @@ async fn a_denied_znode_stays_alone_and_heals() {
     world.zookeeper.set_readable("/bad", true).unwrap();
     world.right(seconds(10)).await;
     assert_eq!(world.text("/bad").as_deref(), Some("secret"));
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_credentials_are_tried_where_the_old_ones_are_denied() {
+    let hand = Hand::new(7);
+    hand.put("/good", "1");
+    hand.zookeeper.create_unreadable("/bad", "secret").unwrap();
+    let world = hand.watched(HEARTBEAT, &["/good", "/bad"]);
+    world.passes(seconds(60)).await;
+    assert_eq!(n_disconnects(&world.take_history()), 0);
+    world.zookeeper.rotate_credentials();
+    world.passes(seconds(60)).await;
+    // Still denied with the new ones, which do not change any more.
+    assert_eq!(n_disconnects(&world.take_history()), 1);
+    assert_eq!(world.unreadable("/bad"), Some(Reason::Denied));
+    world.put("/good", "2");
+    world.zookeeper.set_readable("/bad", true).unwrap();
+    world.right(seconds(11)).await;
+    // Where nothing is denied they are for the next session.
+    world.zookeeper.rotate_credentials();
+    world.passes(seconds(60)).await;
+    assert_eq!(n_disconnects(&world.take_history()), 0);
     world.end().await;
 }
 

@@ -1,10 +1,17 @@
 //! It outlives ZooKeeper: what was last known is served, and what comes next is seen.
 
 mod cold_start;
+mod convergence;
 mod history;
+mod members;
+mod never_away;
+mod poison;
+mod resync;
 mod servers;
+mod sessions;
 mod too_old;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::files::config;
@@ -13,6 +20,15 @@ use crate::support::proxy::{Mode, Proxy};
 use crate::support::shown::SOON;
 use crate::support::wait::{holds_for, wait_until};
 use crate::support::zookeeper::{Sandbox, shared_server};
+
+/// Says so when it is dropped, also where a test fails: the threads of its scope must end.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 #[test]
 fn a_session_expires_unnoticed() {

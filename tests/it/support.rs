@@ -12,6 +12,7 @@ pub mod mount;
 pub mod place;
 pub mod process;
 pub mod proxy;
+pub mod relay;
 pub mod shown;
 pub mod versions;
 pub mod wait;

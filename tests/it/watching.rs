@@ -1,7 +1,7 @@
 //! Watching works: a remote change looks as an atomic rename on an ordinary file system does.
 //! Nobody can write, on the other hand.
 
-mod events;
+pub mod events;
 mod first_access;
 mod polling;
 mod programs;

@@ -22,6 +22,8 @@ pub struct FakeSession {
     id: i64,
     timeout: Duration,
     read_only: bool,
+    /// How often credentials had changed when it was made.
+    n_rotations: usize,
     lost: watch::Receiver<Option<String>>,
 }
 
@@ -91,8 +93,13 @@ impl FakeSession {
             id,
             timeout: model.session_timeout,
             read_only: model.read_only,
+            n_rotations: model.n_rotations,
             lost,
         }
+    }
+
+    pub(super) fn n_rotations(&self) -> usize {
+        self.n_rotations
     }
 
     /// The request leaves when the future is first polled.

@@ -40,6 +40,8 @@ pub(super) struct Book {
     leaving: BTreeSet<String>,
     /// Older content may be told, as history was rewound.
     rewound: bool,
+    /// What a lost watch hid may be confirmed.
+    lossy: bool,
     untruths: Vec<String>,
 }
 
@@ -239,7 +241,7 @@ impl Book {
                         state.as_ref().is_some_and(|state| same(state, content))
                             && end.is_none_or(|end| end + *age >= now)
                     });
-                    if !was_current {
+                    if !was_current && !self.lossy {
                         return Err("was not current then");
                     }
                     shown.unreadable = None;
@@ -255,6 +257,11 @@ impl Book {
     /// From now on older content may be told.
     pub(super) fn rewind_is_known(&mut self) {
         self.rewound = true;
+    }
+
+    /// From now on watches may be lost.
+    pub(super) fn losses_are_known(&mut self) {
+        self.lossy = true;
     }
 
     /// Whether what is shown of a path is what is there.

@@ -8,6 +8,17 @@ use super::harness::{Hand, World, seconds};
 const PATHS: [&str; 6] = ["/a", "/b", "/a/a", "/a/b", "/b/a", "/a/a/a"];
 const N_STEPS: usize = 60;
 
+/// What else happens in a script, and must be forgiven on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Besides {
+    Nothing,
+    /// Watches are used up without firing: only the audit finds what they hid, and until then a
+    /// heartbeat vouches for what is no more.
+    LostWatches,
+    /// Restores from backup: what is older comes back, and zxids are used again.
+    Rewinds,
+}
+
 /// Tells which seed it was.
 struct Seed(u64);
 
@@ -20,17 +31,17 @@ impl Drop for Seed {
 }
 
 /// One script, in a runtime of its own, so that nothing of another one matters.
-fn run(seed: u64) {
+fn run(seed: u64, besides: Besides) {
     let _seed = Seed(seed);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .unwrap();
-    runtime.block_on(script(seed));
+    runtime.block_on(script(seed, besides));
 }
 
-async fn script(seed: u64) {
+async fn script(seed: u64, besides: Besides) {
     let mut random = fastrand::Rng::with_seed(seed);
     let hand = Hand::new(seed);
     // Without it a change under an ACL that forbids reading uses the watch up unheard.
@@ -43,8 +54,19 @@ async fn script(seed: u64) {
     }
     let heartbeat = Duration::from_millis(random.u64(20..20_000));
     let world = hand.watched(heartbeat, &some(&mut random));
+    if besides == Besides::LostWatches {
+        world.book.lock().losses_are_known();
+    }
     for step in 0..N_STEPS {
         happen(&world, &mut random, step).await;
+        match besides {
+            Besides::LostWatches if random.u8(..8) == 0 => world.zookeeper.lose_next_event(),
+            Besides::Rewinds if random.u8(..30) == 0 => {
+                let zxid = random.i64(0..=world.zookeeper.last_zxid());
+                world.rewind(zxid);
+            }
+            Besides::Nothing | Besides::LostWatches | Besides::Rewinds => {}
+        }
     }
     // Quiet.
     let zookeeper = &world.zookeeper;
@@ -57,8 +79,16 @@ async fn script(seed: u64) {
         let _ = zookeeper.set_readable(path, true);
     }
     world.heard().await;
+    let mut audit = Duration::ZERO;
+    match besides {
+        Besides::Nothing => {}
+        // Two sweeps, of two heartbeats each: it may just have begun one.
+        Besides::LostWatches => audit = 4 * heartbeat,
+        // What a restore took away is served until it is there again.
+        Besides::Rewinds => PATHS.iter().for_each(|path| world.put(path, "last")),
+    }
     // The longest wait of a znode in trouble, or for the sync at a server that lags.
-    world.right(heartbeat + seconds(12)).await;
+    world.right(heartbeat + audit + seconds(12)).await;
     world.end().await;
 }
 
@@ -113,6 +143,20 @@ async fn happen(world: &World, random: &mut fastrand::Rng, step: usize) {
 #[test]
 fn what_is_shown_in_the_end_is_what_is_there() {
     for seed in 0..1000 {
-        run(seed);
+        run(seed, Besides::Nothing);
+    }
+}
+
+#[test]
+fn what_lost_watches_hid_is_shown_in_the_end() {
+    for seed in 0..500 {
+        run(seed, Besides::LostWatches);
+    }
+}
+
+#[test]
+fn what_restores_left_is_shown_in_the_end() {
+    for seed in 0..500 {
+        run(seed, Besides::Rewinds);
     }
 }

@@ -35,6 +35,8 @@ pub enum Mode {
 
 struct Shared {
     server: SocketAddr,
+    /// Whether it reads what clients send as frames, and so can hold back some.
+    frames: bool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -59,9 +61,19 @@ enum Direction {
 impl Proxy {
     /// Listens on a port of its own and forwards to `server`.
     pub fn start(server: SocketAddr) -> Self {
-        let address = free_address();
+        Self::start_at(free_address(), server, true)
+    }
+
+    /// [`Proxy::start`] for another protocol, such as that between servers.
+    pub fn start_raw(server: SocketAddr) -> Self {
+        Self::start_at(free_address(), server, false)
+    }
+
+    /// [`Proxy::start`] at an address.
+    pub fn start_at(address: SocketAddr, server: SocketAddr, frames: bool) -> Self {
         let shared = Arc::new(Shared {
             server,
+            frames,
             state: Mutex::new(State {
                 accepts: true,
                 ended: false,
@@ -237,8 +249,8 @@ impl Shared {
         let mut swallowed = false;
         loop {
             let piece = match direction {
-                Direction::ToServer => frame(from)?,
-                Direction::ToClient => {
+                Direction::ToServer if self.frames => frame(from)?,
+                Direction::ToServer | Direction::ToClient => {
                     let mut piece = vec![0; 64 * 1024];
                     let n = from.read(&mut piece)?;
                     piece.truncate(n);
@@ -250,7 +262,7 @@ impl Shared {
             }
             n_frames += 1;
             // The first frame of a client asks for a session and has no opcode.
-            if let (Direction::ToServer, 2..) = (direction, n_frames)
+            if let (true, Direction::ToServer, 2..) = (self.frames, direction, n_frames)
                 && piece.get(8..12) == Some(&OP_SET.to_be_bytes())
             {
                 self.hold(from);

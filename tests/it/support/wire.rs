@@ -108,6 +108,12 @@ impl Wire {
     }
 }
 
+/// Takes a session over by its id and password, as its client would that comes back. None where
+/// there is no such session; fails where the client took it back at once.
+pub fn take_over(server: SocketAddr, session: i64) -> io::Result<Option<Wire>> {
+    Wire::handshake(server, session, &password(session), &[])
+}
+
 /// Ends a session as the server does when it expires: takes it over and closes it. Its client is
 /// cut off, and told so when it comes back. False where there is no such session.
 pub fn expire(server: SocketAddr, session: i64) -> bool {

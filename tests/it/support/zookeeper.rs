@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::admin::Admin;
+use super::proxy::Proxy;
 use super::wire::{self, Wire};
 use super::{process, wait};
 
@@ -29,6 +30,8 @@ const START: Duration = Duration::from_secs(40);
 
 /// A ZooKeeper server on loopback. Its session timeouts are 1 to 60 seconds.
 pub struct Server {
+    /// More options of java, from the next start on.
+    pub options: Vec<String>,
     address: SocketAddr,
     dir: PathBuf,
     child: Option<Child>,
@@ -152,6 +155,7 @@ impl Server {
         .unwrap();
         fs::create_dir(dir.join("data")).unwrap();
         Self {
+            options: Vec::new(),
             address,
             dir,
             child: None,
@@ -220,6 +224,7 @@ impl Server {
             .arg(format!(
                 "-Dzookeeper.DigestAuthenticationProvider.superDigest={SUPER_DIGEST}"
             ))
+            .args(&self.options)
             .args(["-cp", CLASS_PATH])
             .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain")
             .arg(self.dir.join("zoo.cfg"))
@@ -256,6 +261,17 @@ impl Server {
     pub fn connections(&self) -> Vec<Connection> {
         let answer = wire::four_letters(self.address, "cons").unwrap_or_default();
         answer.lines().filter_map(connection).collect()
+    }
+
+    /// Whether it knows a session that has not expired.
+    pub fn has_session(&self, session: i64) -> bool {
+        let answer = wire::four_letters(self.address, "dump").unwrap_or_default();
+        answer.contains(&format!("0x{session:x}"))
+    }
+
+    /// Takes a session over, as a client does that comes back: the connection it had is closed.
+    pub fn take_over(&self, session: i64) -> std::io::Result<Option<Wire>> {
+        wire::take_over(self.address, session)
     }
 
     /// Ends a session as the server does when it expires: takes it over and closes it. Its client
@@ -302,25 +318,46 @@ impl Drop for Server {
 impl Ensemble {
     /// Starts three servers and waits until all of them serve.
     pub fn start() -> Self {
-        let peers: String = (1..=3)
-            .map(|n| {
-                let (quorum, election) = (free_address(), free_address());
-                format!("server.{n}={quorum}:{}\n", election.port())
-            })
-            .collect();
-        let mut members: Vec<Server> = (1..=3)
-            .map(|n| {
-                let temp = tempfile::tempdir().unwrap();
-                let server = Server::new(temp.path().to_owned(), Some(temp), &peers);
-                fs::write(server.data_dir().join("myid"), n.to_string()).unwrap();
-                server
-            })
-            .collect();
-        members.iter_mut().for_each(Server::spawn);
+        Self::start_with("", &[])
+    }
+
+    /// [`Ensemble::start`] with more lines in the configuration and more options of java.
+    pub fn start_with(more: &str, options: &[&str]) -> Self {
+        let peers = peers();
+        let lines = more.to_owned() + &lines(&peers);
+        let mut members = members([&lines; 3]);
+        for member in &mut members {
+            member.options = options.iter().map(ToString::to_string).collect();
+            member.spawn();
+        }
         for member in &mut members {
             member.wait_until_serving(START);
         }
         Self { members }
+    }
+
+    /// [`Ensemble::start`], with proxies between the first member, which follows, and the others.
+    pub fn start_linked(more: &str) -> (Self, [Proxy; 2]) {
+        let peers = peers();
+        let links = [peers[1].0, peers[2].0].map(Proxy::start_raw);
+        let mut seen = peers;
+        seen[1].0 = links[0].address();
+        seen[2].0 = links[1].address();
+        let (first, others) = (
+            more.to_owned() + &lines(&seen),
+            more.to_owned() + &lines(&peers),
+        );
+        let mut members = members([&first, &others, &others]);
+        // The first one finds a leader when it comes.
+        for some in [1..3, 0..1] {
+            for member in &mut members[some.clone()] {
+                member.spawn();
+            }
+            for member in &mut members[some] {
+                member.wait_until_serving(START);
+            }
+        }
+        (Self { members }, links)
     }
 
     /// What `zookeeper.hosts` must say.
@@ -353,6 +390,30 @@ impl Ensemble {
             members.position(|member| member.mode().as_deref() == Some(mode))
         })
     }
+}
+
+/// The addresses of three servers for their quorum and for elections.
+fn peers() -> [(SocketAddr, SocketAddr); 3] {
+    [(); 3].map(|()| (free_address(), free_address()))
+}
+
+/// The servers of an ensemble, in a configuration.
+fn lines(peers: &[(SocketAddr, SocketAddr)]) -> String {
+    let lines = (1..)
+        .zip(peers)
+        .map(|(n, (quorum, election))| format!("server.{n}={quorum}:{}\n", election.port()));
+    lines.collect()
+}
+
+/// Servers that are not started yet, each with lines of its own.
+fn members(more: [&str; 3]) -> Vec<Server> {
+    let members = (1..).zip(more).map(|(n, more)| {
+        let temp = tempfile::tempdir().unwrap();
+        let server = Server::new(temp.path().to_owned(), Some(temp), more);
+        fs::write(server.data_dir().join("myid"), n.to_string()).unwrap();
+        server
+    });
+    members.collect()
 }
 
 /// A loopback port that is free now, outside of the range that outgoing connections take theirs
