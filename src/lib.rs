@@ -37,8 +37,9 @@
 //! A znode changes -> its watch fires -> [`mirror`] reads it again -> an [`Update`] -> the server
 //! knows which files show it -> a [`Change`] -> [`publish`] stages it in the tree, and has the
 //! publisher rename the staged file onto its name -> the kernel asks [`fuse`] to rename, at which
-//! the tree changes, on record -> inotify tells whoever watches. A reader finds the page cache, or
-//! asks [`fuse`], which hands out a slice of the record: content is in memory once.
+//! the tree changes, on record -> inotify tells whoever watches -> the [`cache`] has it on disk
+//! within a second. A reader finds the page cache, or asks [`fuse`], which hands out a slice of the
+//! record: content is in memory once.
 //!
 //! [`Update`]: mirror::Update
 //! [`Change`]: tree::Change
@@ -67,6 +68,9 @@
 //! - **Never back, never away by mistake.** Content is replaced only by what is later in (czxid,
 //!   mzxid) order, and a file goes only when the server proves that its znode was deleted.
 //! - **The mtime is the truth about staleness.** Only content known to be current is confirmed.
+//! - **What is too old says so.** A file that is not known to be current for longer than the
+//!   configuration allows is broken: another version, that cannot be read.
+//! - **A panic anywhere ends the server**, for a successor to go on; no thread is missed in silence.
 //! - **One session is one connection**, and whatever goes wrong on it, the last known content is
 //!   served.
 //!

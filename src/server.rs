@@ -491,11 +491,10 @@ impl Server {
             for node in first(&missing) {
                 log::warn!("no file yet: {node}");
             }
-            let n_unheard = self.desk.lock().files.progress().n_unheard();
-            if n_unheard > 0 {
+            let n_stale = self.desk.lock().files.progress().n_stale;
+            if n_stale > 0 {
                 log::warn!(
-                    "no answer from ZooKeeper yet for {n_unheard} nodes; what is known of them \
-                     from before is served"
+                    "{n_stale} files show what was last known: ZooKeeper has not confirmed it"
                 );
             }
         }

@@ -3,11 +3,14 @@
 use crate::config::{self, Config};
 use crate::source::zookeeper::ZooKeeper;
 
-/// Names the service and the part of it, so that what was learnt of another is not taken for it. The
-/// hosts do not count: an ensemble grows and moves.
+/// Names the service and the part of it, so that what was learnt of another is not taken for it. That
+/// an ensemble of other hosts is the same one nobody can tell.
 pub fn identity(config: &Config) -> String {
+    let mut hosts = config.zookeeper.hosts.clone();
+    hosts.sort();
     let chroot = config.zookeeper.chroot.as_ref();
-    chroot.map_or("/", |chroot| chroot.as_str()).to_owned()
+    let chroot = chroot.map_or("/", |chroot| chroot.as_str());
+    format!("{}{chroot}", hosts.join(","))
 }
 
 /// A source that reads the configured secrets anew at each attempt to connect, and none where no

@@ -86,13 +86,6 @@ pub(super) struct Progress {
     pub n_required_missing: usize,
 }
 
-impl Progress {
-    /// Nodes whose znode was not heard of.
-    pub(super) fn n_unheard(&self) -> usize {
-        self.n_nodes - self.n_answered
-    }
-}
-
 impl Stale {
     fn now() -> Self {
         Self {

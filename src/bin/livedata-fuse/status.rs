@@ -150,6 +150,13 @@ fn details(details: &Value) -> String {
             node.as_str().unwrap_or_default()
         );
     }
+    if let Some(last) = details["last_garbled_reply"].as_str() {
+        let _ = writeln!(
+            text,
+            "{} garbled replies of ZooKeeper, the last: {last}",
+            number("garbled_replies")
+        );
+    }
     if let Some(health) = details["cache"]["health"].as_str() {
         let n = details["cache"]["entries"].as_u64().unwrap_or(0);
         let _ = writeln!(text, "cache: {health}, {n} znodes");
