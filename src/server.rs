@@ -44,6 +44,7 @@ use crate::service;
 use crate::source::Told;
 use crate::source::zookeeper::{self, ZooKeeper};
 use crate::store::{self, Reader};
+use crate::sys;
 use crate::tree::{Change, Ownership};
 use crate::wire::Socket;
 use files::{Files, Noted, Progress};
@@ -406,6 +407,7 @@ impl Server {
             self.wait_until_ready()?;
         }
         self.settle_down()?;
+        sys::trim_memory();
         let mut next_probe = Instant::now() + PROBE_INTERVAL;
         loop {
             if Instant::now() >= next_probe {

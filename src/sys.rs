@@ -55,6 +55,16 @@ pub(crate) fn replace_descriptor(from: impl AsFd, over: RawFd) -> io::Result<()>
     }
 }
 
+/// Gives memory back to the system that was freed and is kept for later: what a load took for a
+/// moment is not needed again.
+pub(crate) fn trim_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes no pointers, and may be called at any time from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Bytes of a memfd, mapped to be read.
 pub(crate) struct Mapping {
     start: NonNull<u8>,
