@@ -109,6 +109,11 @@ pub enum Update {
         /// How long before now it was certainly current.
         age: Duration,
     },
+    /// The znode had changed and no watch told; the audit found it. What it found is told next.
+    Repaired {
+        /// The znode.
+        path: ZnodePath,
+    },
     /// There is a session.
     Connected {
         /// Its id.
@@ -647,6 +652,7 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
         let differs = matches!(finding, Finding::New { .. } | Finding::Absent { .. });
         if differs && begun.occasion == Occasion::Audit {
             log::warn!("{path}: changed, and no watch told; the audit found it");
+            (self.mirror.tell)(Update::Repaired { path: path.clone() });
         }
         let (watch, trouble) = match finding {
             Finding::Same { watch } => {

@@ -693,6 +693,7 @@ impl Server {
             "unreadable": first(&unreadable).collect::<Vec<_>>(),
             "cache": keeping::status(self.cache.as_deref()),
             "zookeeper": self.desk.lock().files.disconnected().unwrap_or("connected"),
+            "repaired_by_audit": self.desk.lock().files.n_repaired(),
             "garbled_replies": garbled.n,
             "last_garbled_reply": garbled.last,
             "inodes": self.reader.n_inodes(),
@@ -1002,6 +1003,6 @@ fn log_update(update: &Update) {
         Update::Confirmed { paths, .. } => log::debug!("{} nodes confirmed", paths.len()),
         Update::Connected { session } => log::info!("ZooKeeper: session {session:#x}"),
         // The mirror has said it, with what it does about it.
-        Update::Disconnected { .. } => {}
+        Update::Repaired { .. } | Update::Disconnected { .. } => {}
     }
 }

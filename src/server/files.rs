@@ -29,6 +29,8 @@ pub(super) struct Files {
     may_break: bool,
     /// Why there is no session, if there is none.
     disconnected: Option<String>,
+    /// How many changes the audit found that no watch told of.
+    n_repaired: u64,
 }
 
 /// A change, and what holds of a znode once it is published.
@@ -110,6 +112,7 @@ impl Files {
             broken: HashSet::new(),
             may_break: false,
             disconnected: None,
+            n_repaired: 0,
         }
     }
 
@@ -271,6 +274,11 @@ impl Files {
         self.disconnected.as_deref()
     }
 
+    /// How many changes the audit found that no watch told of.
+    pub(super) fn n_repaired(&self) -> u64 {
+        self.n_repaired
+    }
+
     /// The znodes to watch.
     pub(super) fn sources(&self) -> Vec<ZnodePath> {
         let sources: BTreeSet<_> = self.nodes.iter().map(|node| node.source.clone()).collect();
@@ -330,6 +338,10 @@ impl Files {
                     changes.extend(self.confirm(path));
                 }
                 changes
+            }
+            Update::Repaired { .. } => {
+                self.n_repaired += 1;
+                Vec::new()
             }
             Update::Connected { .. } => {
                 self.disconnected = None;

@@ -593,6 +593,7 @@ async fn the_audit_finds_what_a_lost_watch_hid() {
     for n in [1, 50, 3000] {
         let (world, paths) = showing_many(12, n).await;
         world.right(seconds(30)).await;
+        world.take_history();
         // A heartbeat before the audit would vouch for what the watch did not tell of.
         world.command(Command::Heartbeat(seconds(10_000)));
         world.zookeeper.lose_next_event();
@@ -602,6 +603,8 @@ async fn the_audit_finds_what_a_lost_watch_hid() {
         world.zookeeper.take_counts();
         world.right(seconds(661)).await;
         assert_eq!(world.text(&paths[n / 2]).as_deref(), Some("lost"));
+        let repaired = |update: &&Update| matches!(update, Update::Repaired { .. });
+        assert_eq!(world.take_history().iter().filter(repaired).count(), 1);
         world.passes(seconds(600)).await;
         let counts = world.zookeeper.take_counts();
         assert!(counts.n_checks() <= 4 * n + 2, "{counts:?}");
@@ -859,6 +862,7 @@ async fn a_heartbeat_confirms_what_is_clean() {
         Update::Content { .. }
         | Update::Absent { .. }
         | Update::Unreadable { .. }
+        | Update::Repaired { .. }
         | Update::Connected { .. }
         | Update::Disconnected { .. } => None,
     });
@@ -883,6 +887,7 @@ async fn a_heartbeat_does_not_confirm_what_changed_before_it() {
             Update::Confirmed { paths, .. } => paths.contains(&harness::path("/a")),
             Update::Absent { .. }
             | Update::Unreadable { .. }
+            | Update::Repaired { .. }
             | Update::Connected { .. }
             | Update::Disconnected { .. } => false,
         });

@@ -163,7 +163,8 @@ impl Book {
         let (path, paths) = match update {
             Update::Content { path, .. }
             | Update::Absent { path }
-            | Update::Unreadable { path, .. } => (Some(path), &[][..]),
+            | Update::Unreadable { path, .. }
+            | Update::Repaired { path } => (Some(path), &[][..]),
             Update::Confirmed { paths, .. } => (None, &paths[..]),
             Update::Connected { .. } | Update::Disconnected { .. } => (None, &[][..]),
         };
@@ -248,6 +249,7 @@ impl Book {
                     shown.confirmed = Some(now - *age);
                 }
             }
+            Update::Repaired { .. } => {}
             Update::Connected { .. } => self.is_connected = true,
             Update::Disconnected { .. } => self.is_connected = false,
         }
