@@ -7,6 +7,7 @@
 //! them. The process ends when the keeper does, and is killed when the mount ends: it has nothing
 //! to tidy up.
 
+mod desk;
 mod files;
 mod keeping;
 mod kernel;
@@ -35,19 +36,18 @@ use crate::config::{self, Config};
 use crate::fuse::{LiveData, Publishers, Requests};
 use crate::keeper;
 use crate::logging::{self, Logging};
-use crate::mirror::{Command, Mirror, Reason, Update};
-use crate::path::ZnodePath;
+use crate::mirror::{Command, Mirror, Update};
 use crate::processes::{Lost, Start, ToKeeper, ToServer};
 use crate::publish::{Publishing, Tell};
 use crate::record::{Record, RecordError};
 use crate::service;
-use crate::source::Told;
 use crate::source::zookeeper::{self, ZooKeeper};
 use crate::store::{self, Reader};
 use crate::sys;
-use crate::tree::{Change, Ownership};
+use crate::tree::Ownership;
 use crate::wire::Socket;
-use files::{Files, Noted, Progress};
+use desk::Desk;
+use files::{Files, Progress};
 use keeping::Left;
 use kernel::{Connection, Line};
 
@@ -209,61 +209,6 @@ struct Server {
 struct Running {
     commands: UnboundedSender<Command<ZooKeeper>>,
     thread: JoinHandle<()>,
-}
-
-/// Where updates become changes.
-struct Desk {
-    files: Files,
-    publishing: Arc<Publishing>,
-}
-
-impl Desk {
-    fn carry_out(&self, changes: Vec<Change>) {
-        let now = SystemTime::now();
-        for change in changes {
-            self.publishing.publish(change, now, None);
-        }
-    }
-
-    fn carry_out_noted(&self, changes: impl IntoIterator<Item = Noted>, now: SystemTime) {
-        for (change, known) in changes {
-            self.publishing.publish(change, now, known);
-        }
-    }
-
-    /// Breaks what is too old by now, and says when there will be more.
-    fn break_old(&mut self) -> Option<Instant> {
-        let (changes, next) = self.files.break_old(Instant::now());
-        self.carry_out(changes);
-        next
-    }
-
-    /// Keeps in the cache what is configured, and no more.
-    fn keep_configured(&self, cache: &Cache) {
-        let configured: HashSet<_> = self.files.sources().into_iter().collect();
-        cache.retain(move |path| configured.contains(path));
-    }
-
-    /// Has everything noted in the cache that is known of these znodes.
-    fn keep_known(&self, cache: &Cache, of: impl Fn(&ZnodePath) -> bool) {
-        let told = self.files.told().into_iter().filter(|(path, _)| of(path));
-        for (path, told) in told {
-            if let Told::Absent(before) = told {
-                cache.absent(&path, before.unwrap_or(0));
-            }
-        }
-        self.carry_out_noted(self.files.contents(of), SystemTime::now());
-    }
-
-    fn update(&mut self, update: Update) {
-        log_update(&update);
-        let now = match &update {
-            Update::Confirmed { age, .. } => SystemTime::now() - *age,
-            _ => SystemTime::now(),
-        };
-        let changes = self.files.update(update);
-        self.carry_out_noted(changes, now);
-    }
 }
 
 impl Server {
@@ -977,32 +922,4 @@ fn first(missing: &[String]) -> impl Iterator<Item = String> {
     let (shown, rest) = missing.split_at(missing.len().min(MAX_NAMED));
     let more = (!rest.is_empty()).then(|| format!("and {} more", rest.len()));
     shown.iter().cloned().chain(more)
-}
-
-fn log_update(update: &Update) {
-    match update {
-        Update::Content { path, value } => log::debug!(
-            "{path}: version {}, mzxid {:#x}, {} bytes",
-            value.stat.version,
-            value.stat.mzxid,
-            value.content.len()
-        ),
-        Update::Absent { path } => log::debug!("{path}: does not exist"),
-        Update::Unreadable {
-            path,
-            reason: Reason::Denied,
-        } => {
-            log::warn!("{path}: its ACL does not let us read it; see zookeeper.credentials");
-        }
-        Update::Unreadable {
-            path,
-            reason: Reason::Unproven(why) | Reason::Failed(why),
-        } => {
-            log::warn!("{path}: {why}; the last known content is served");
-        }
-        Update::Confirmed { paths, .. } => log::debug!("{} nodes confirmed", paths.len()),
-        Update::Connected { session } => log::info!("ZooKeeper: session {session:#x}"),
-        // The mirror has said it, with what it does about it.
-        Update::Repaired { .. } | Update::Disconnected { .. } => {}
-    }
 }

@@ -1,0 +1,96 @@
+//! Where updates of the mirror become changes of files, and go to be published.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use super::files::{Files, Noted};
+use crate::cache::Cache;
+use crate::mirror::{Reason, Update};
+use crate::path::ZnodePath;
+use crate::publish::Publishing;
+use crate::source::Told;
+use crate::tree::Change;
+
+/// The files, and the way out for their changes.
+pub(super) struct Desk {
+    pub(super) files: Files,
+    pub(super) publishing: Arc<Publishing>,
+}
+
+impl Desk {
+    pub(super) fn carry_out(&self, changes: Vec<Change>) {
+        let now = SystemTime::now();
+        for change in changes {
+            self.publishing.publish(change, now, None);
+        }
+    }
+
+    fn carry_out_noted(&self, changes: impl IntoIterator<Item = Noted>, now: SystemTime) {
+        for (change, known) in changes {
+            self.publishing.publish(change, now, known);
+        }
+    }
+
+    /// Breaks what is too old by now, and says when there will be more.
+    pub(super) fn break_old(&mut self) -> Option<Instant> {
+        let (changes, next) = self.files.break_old(Instant::now());
+        self.carry_out(changes);
+        next
+    }
+
+    /// Keeps in the cache what is configured, and no more.
+    pub(super) fn keep_configured(&self, cache: &Cache) {
+        let configured: HashSet<_> = self.files.sources().into_iter().collect();
+        cache.retain(move |path| configured.contains(path));
+    }
+
+    /// Has everything noted in the cache that is known of these znodes.
+    pub(super) fn keep_known(&self, cache: &Cache, of: impl Fn(&ZnodePath) -> bool) {
+        let told = self.files.told().into_iter().filter(|(path, _)| of(path));
+        for (path, told) in told {
+            if let Told::Absent(before) = told {
+                cache.absent(&path, before.unwrap_or(0));
+            }
+        }
+        self.carry_out_noted(self.files.contents(of), SystemTime::now());
+    }
+
+    pub(super) fn update(&mut self, update: Update) {
+        log_update(&update);
+        let now = match &update {
+            Update::Confirmed { age, .. } => SystemTime::now() - *age,
+            _ => SystemTime::now(),
+        };
+        let changes = self.files.update(update);
+        self.carry_out_noted(changes, now);
+    }
+}
+
+fn log_update(update: &Update) {
+    match update {
+        Update::Content { path, value } => log::debug!(
+            "{path}: version {}, mzxid {:#x}, {} bytes",
+            value.stat.version,
+            value.stat.mzxid,
+            value.content.len()
+        ),
+        Update::Absent { path } => log::debug!("{path}: does not exist"),
+        Update::Unreadable {
+            path,
+            reason: Reason::Denied,
+        } => {
+            log::warn!("{path}: its ACL does not let us read it; see zookeeper.credentials");
+        }
+        Update::Unreadable {
+            path,
+            reason: Reason::Unproven(why) | Reason::Failed(why),
+        } => {
+            log::warn!("{path}: {why}; the last known content is served");
+        }
+        Update::Confirmed { paths, .. } => log::debug!("{} nodes confirmed", paths.len()),
+        Update::Connected { session } => log::info!("ZooKeeper: session {session:#x}"),
+        // The mirror has said it, with what it does about it.
+        Update::Repaired { .. } | Update::Disconnected { .. } => {}
+    }
+}
