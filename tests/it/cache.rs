@@ -1,7 +1,7 @@
 //! The last known good content on disk: what a start finds, whoever was killed, whatever the disk
 //! did, and whoever else is there.
 
-mod disk;
+pub mod disk;
 mod kill;
 
 use std::collections::BTreeMap;

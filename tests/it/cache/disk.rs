@@ -7,21 +7,21 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use super::*;
 
 /// A small file system of memory. Unmounts on drop.
-struct Disk(tempfile::TempDir);
+pub struct Disk(tempfile::TempDir);
 
 impl Disk {
-    fn new(options: &std::ffi::CStr) -> Self {
+    pub fn new(options: &std::ffi::CStr) -> Self {
         let dir = tempfile::tempdir().unwrap();
         rustix::mount::mount("none", dir.path(), "tmpfs", MountFlags::empty(), options).unwrap();
         Self(dir)
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.0.path()
     }
 
     /// Takes all space that is left, until the file is removed.
-    fn fill(&self) -> PathBuf {
+    pub fn fill(&self) -> PathBuf {
         let file = self.path().join("full");
         let written = std::fs::write(&file, vec![0; 16 << 20]);
         assert_eq!(written.unwrap_err().kind(), std::io::ErrorKind::StorageFull);

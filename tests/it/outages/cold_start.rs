@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::cache::disk::Disk;
 use crate::files::config;
 use crate::support::admin::Admin;
 use crate::support::mount::Mount;
@@ -189,6 +190,47 @@ fn a_cache_that_cannot_be_written_harms_nothing() {
     wait_until(SOON, "the log says so", || mount.n_logged("cache") >= 1);
     let log = mount.log();
     assert!(log.contains("no-such-place"), "{log}");
+}
+
+#[test]
+fn a_full_disk_harms_nothing_and_is_told() {
+    let mut server = Server::start();
+    let admin = Admin::connect(server.hosts());
+    admin.create("/a", "1");
+    let disk = Disk::new(c"size=8m,mode=755");
+    let lines = format!(
+        "cache.dir = {}\nnodes.a.source = /a",
+        disk.path().join("cache").display()
+    );
+    let mut mount = Mount::start(&config(&server.hosts(), &lines));
+    wait_status(&mount, "it is kept", |status| {
+        status["details"]["cache"]["entries"] == 1 && status["details"]["cache"]["waiting"] == 0
+    });
+    let full = disk.fill();
+    let large = vec![b'x'; 500_000];
+    admin.set("/a", &large);
+    mount.wait_for_content("a", &large);
+    let fails = |status: &serde_json::Value| {
+        let complaints = status["details"]["complaints"].as_array();
+        let said = |words: &serde_json::Value| {
+            words
+                .as_str()
+                .is_some_and(|words| words.starts_with("cache.dir: failing"))
+        };
+        complaints.is_some_and(|complaints| complaints.iter().any(said))
+    };
+    wait_status(&mount, "the status complains", fails);
+    admin.set("/a", "2");
+    mount.wait_for_content("a", "2");
+    fs::remove_file(full).unwrap();
+    wait_status(&mount, "it is written again", |status| {
+        !fails(status) && status["details"]["cache"]["waiting"] == 0
+    });
+    unmount(&mut mount);
+    server.stop();
+    mount.start_again(&[]);
+    assert_eq!(mount.read("a").unwrap(), b"2");
+    unmount(&mut mount);
 }
 
 #[test]
