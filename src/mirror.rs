@@ -119,7 +119,8 @@ pub enum Update {
         /// Its id.
         session: i64,
     },
-    /// There is none, and the mirror keeps trying. Told again when the reason changes.
+    /// There is none, as far as all hosts were tried, and the mirror keeps trying. Told again when
+    /// the reason changes.
     Disconnected {
         /// Why, in words.
         reason: String,
@@ -276,6 +277,7 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
     ) -> Option<S::Session> {
         let mut attempt = Box::pin(attempt(Arc::clone(&self.source), pause));
         let mut n_left = self.source.n_hosts();
+        let mut news = None;
         loop {
             // A command that is no other source leaves the attempt under way alone.
             let result = tokio::select! {
@@ -298,10 +300,14 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
             };
             if outage.is_news(&reason) {
                 log::warn!("ZooKeeper: {reason}; trying on");
-                (self.tell)(Update::Disconnected { reason });
+                news = Some(reason);
             }
             n_left = n_left.saturating_sub(1);
             let pause = if n_left == 0 {
+                // One host that serves is enough, so only now there is none.
+                if let Some(reason) = news.take() {
+                    (self.tell)(Update::Disconnected { reason });
+                }
                 n_left = self.source.n_hosts();
                 outage.backoff.next(LONGEST_PAUSE)
             } else {
@@ -650,7 +656,12 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
         let again = node.state == State::Looking(true);
         let path = node.path.clone();
         let differs = matches!(finding, Finding::New { .. } | Finding::Absent { .. });
-        if differs && begun.occasion == Occasion::Audit {
+        let is_news = differs
+            && !matches!(
+                (&finding, node.known),
+                (Finding::Absent { .. }, Some(Told::Absent(_)))
+            );
+        if is_news && begun.occasion == Occasion::Audit {
             log::warn!("{path}: changed, and no watch told; the audit found it");
             (self.mirror.tell)(Update::Repaired { path: path.clone() });
         }

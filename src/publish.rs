@@ -164,7 +164,11 @@ impl Worker {
             for task in tasks {
                 match task {
                     Task::Use(publisher) => self.publisher = publisher,
-                    Task::Keep(cache) => self.cache = cache,
+                    Task::Keep(cache) => {
+                        // The one before may wait for its disk.
+                        let before = std::mem::replace(&mut self.cache, cache);
+                        std::thread::spawn(move || drop(before));
+                    }
                     Task::Await => self.publisher = self.queue.wait_for_publisher(PATIENCE),
                     Task::Freeze => self.tree.freeze(),
                     Task::Thaw => self.tree.thaw(),

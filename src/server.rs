@@ -202,6 +202,8 @@ struct Server {
     line: Line,
     cache: Option<Arc<Cache>>,
     loading: Arc<AtomicBool>,
+    /// [`Event::Heard`] is on its way.
+    heard: Arc<AtomicBool>,
     mirror: Option<Running>,
 }
 
@@ -309,18 +311,21 @@ impl Server {
             None => configuration(&start, kept, logging)?,
         };
         let mut files = Files::new();
-        let mut changes = files.recall(&config.nodes, &reader);
-        changes.extend(files.plan(config.nodes.clone()));
-        changes.extend(files.recall_cached(left.entries, SystemTime::now()));
+        let leftovers = files.recall(&config.nodes, &reader);
+        let planned = files.plan(config.nodes.clone());
+        let recalled = files.recall_cached(left.entries, SystemTime::now());
         if start.takes_over {
             cache = keeping::take_over(&config, &start.mountpoint);
         }
         let desk = Desk {
             files,
             publishing: Arc::clone(&publishing),
+            tree: reader.clone(),
         };
         publishing.use_cache(cache.clone());
-        desk.carry_out(changes);
+        desk.carry_out(leftovers);
+        desk.carry_out_noted(planned, SystemTime::now());
+        desk.carry_out(recalled);
         if let Some(cache) = &cache {
             desk.keep_configured(cache);
             // A first server has it from the cache.
@@ -328,6 +333,7 @@ impl Server {
         }
         let mut server = Self {
             loading: Arc::new(AtomicBool::new(!start.takes_over)),
+            heard: Arc::default(),
             start,
             config,
             keeper: Arc::clone(keeper),
@@ -389,14 +395,14 @@ impl Server {
             let now = Instant::now();
             let (progress, enough) = {
                 let desk = self.desk.lock();
-                let covered = now >= first_answer && desk.files.is_covered();
-                let enough = covered || desk.files.is_complete() || desk.files.is_all_there_is();
+                let enough =
+                    desk.files.is_complete() || desk.files.is_all_there_is(now >= first_answer);
                 (desk.files.progress(), enough)
             };
             if enough {
                 return Ok(());
             }
-            if self.start.anew && progress.n_answered == 0 && progress.n_files == 0 {
+            if self.start.anew && progress.n_answered == 0 && progress.n_nodes > 0 {
                 // An empty mount would be worse than a lost one, of which the kernel still shows
                 // what it has in its caches.
                 deadline = now + Duration::from_millis(self.start.wait_ms);
@@ -485,7 +491,10 @@ impl Server {
 
     fn handle(&mut self, event: Event) -> Result<(), Error> {
         match event {
-            Event::Heard => Ok(()),
+            Event::Heard => {
+                self.heard.store(false, Ordering::Relaxed);
+                Ok(())
+            }
             Event::Unmounted(Ok(())) => Err(Error::Serving("the kernel ended it".into())),
             Event::Unmounted(Err(err)) => Err(Error::Serving(err.to_string())),
             // While it is stopped, its end is no news.
@@ -569,7 +578,7 @@ impl Server {
         let sources = {
             let mut desk = self.desk.lock();
             let changes = desk.files.plan(new.nodes.clone());
-            desk.carry_out(changes);
+            desk.carry_out_noted(changes, SystemTime::now());
             desk.files.sources()
         };
         let mut told = vec![
@@ -680,6 +689,7 @@ impl Server {
             .map_err(system("cannot start the runtime"))?;
         let (commands, received) = tokio::sync::mpsc::unbounded_channel();
         let (desk, loading) = (Arc::clone(&self.desk), Arc::clone(&self.loading));
+        let heard = Arc::clone(&self.heard);
         let (sources, told) = {
             let desk = desk.lock();
             (desk.files.sources(), desk.files.told())
@@ -705,9 +715,9 @@ impl Server {
                         let mut desk = desk.lock();
                         desk.update(update);
                         loading.load(Ordering::Relaxed)
-                            && (desk.files.is_complete() || desk.files.is_all_there_is())
+                            && (desk.files.is_complete() || desk.files.is_all_there_is(false))
                     };
-                    if complete || ages {
+                    if (complete || ages) && !heard.swap(true, Ordering::Relaxed) {
                         let _ = tell.send(Event::Heard);
                     }
                 });

@@ -110,8 +110,8 @@ pub enum Change {
         /// All of its bytes.
         content: Content,
     },
-    /// The file has this content, as it was known before this mount was, and last known to be
-    /// current at this time. What is there already is newer, and stays.
+    /// The file has this content, which is not known to be current now, but was at this time. Like
+    /// [`Change::Put`] otherwise.
     Recall {
         /// The file.
         path: FilePath,
@@ -119,7 +119,7 @@ pub enum Change {
         ownership: Ownership,
         /// All of its bytes.
         content: Content,
-        /// Its time of modification.
+        /// Its time of modification, unless what is there has a later one.
         mtime: SystemTime,
     },
     /// The file can no longer be read, for what is known of it is too old. Its time of modification
@@ -697,10 +697,17 @@ impl Tree {
                 ownership,
                 content,
                 mtime,
-            } => match self.find(&path) {
-                None => (path, Body::File { content, ownership }, Some(mtime)),
-                Some(_) => return None,
-            },
+            } => {
+                let there = self.find(&path).map(|ino| self.inodes.get(ino));
+                let mtime = match there.map(|inode| (&inode.body, inode.mtime)) {
+                    Some((Body::File { content: old, .. }, time)) if *old != content => {
+                        mtime.max(clock::after(time))
+                    }
+                    Some((_, time)) => mtime.max(time),
+                    None => mtime,
+                };
+                (path, Body::File { content, ownership }, Some(mtime))
+            }
             Change::Break { path } => {
                 let there = self.inodes.get(self.find(&path)?);
                 let Body::File { ownership, .. } = there.body else {

@@ -10,12 +10,14 @@ use crate::mirror::{Reason, Update};
 use crate::path::ZnodePath;
 use crate::publish::Publishing;
 use crate::source::Told;
+use crate::store::Reader;
 use crate::tree::Change;
 
 /// The files, and the way out for their changes.
 pub(super) struct Desk {
     pub(super) files: Files,
     pub(super) publishing: Arc<Publishing>,
+    pub(super) tree: Reader,
 }
 
 impl Desk {
@@ -26,7 +28,11 @@ impl Desk {
         }
     }
 
-    fn carry_out_noted(&self, changes: impl IntoIterator<Item = Noted>, now: SystemTime) {
+    pub(super) fn carry_out_noted(
+        &self,
+        changes: impl IntoIterator<Item = Noted>,
+        now: SystemTime,
+    ) {
         for (change, known) in changes {
             self.publishing.publish(change, now, known);
         }
@@ -45,7 +51,7 @@ impl Desk {
         cache.retain(move |path| configured.contains(path));
     }
 
-    /// Has everything noted in the cache that is known of these znodes.
+    /// Tells the cache what is known of these znodes. What waits to be published tells it again.
     pub(super) fn keep_known(&self, cache: &Cache, of: impl Fn(&ZnodePath) -> bool) {
         let told = self.files.told().into_iter().filter(|(path, _)| of(path));
         for (path, told) in told {
@@ -53,7 +59,13 @@ impl Desk {
                 cache.absent(&path, before.unwrap_or(0));
             }
         }
-        self.carry_out_noted(self.files.contents(of), SystemTime::now());
+        for (path, stat, content, file) in self.files.contents(of) {
+            // A broken file has the time of what it showed.
+            let shown = self.tree.find(file).and_then(|ino| self.tree.attr(ino));
+            if let Some(attr) = shown {
+                cache.content(path, stat, content.clone(), attr.mtime);
+            }
+        }
     }
 
     pub(super) fn update(&mut self, update: Update) {

@@ -13,7 +13,7 @@ use crate::content::Content;
 use crate::mirror::{Reason, Update};
 use crate::path::{FilePath, ZnodePath};
 use crate::publish::Known;
-use crate::source::Told;
+use crate::source::{Stat, Told};
 use crate::store::Reader;
 use crate::tree::{Change, Kind, Ownership};
 
@@ -27,7 +27,9 @@ pub(super) struct Files {
     broken: HashSet<FilePath>,
     /// Whether any node may break.
     may_break: bool,
-    /// Why there is no session, if there is none.
+    /// Whether there is a session.
+    connected: bool,
+    /// Why there is none, if there is none.
     disconnected: Option<String>,
     /// How many changes the audit found that no watch told of.
     n_repaired: u64,
@@ -88,12 +90,27 @@ pub(super) struct Progress {
     pub n_required_missing: usize,
 }
 
+impl Znode {
+    /// Whether files show it, be it that one of them is broken and has no content to go by.
+    fn has_file(&self) -> bool {
+        self.content.is_some() || matches!(self.told, Some(Told::Lost(_)))
+    }
+}
+
 impl Stale {
     fn now() -> Self {
         Self {
             since: Instant::now(),
             age: Duration::ZERO,
         }
+    }
+
+    /// When it was last known to be current.
+    fn time(&self) -> SystemTime {
+        let age = self.age + self.since.elapsed();
+        SystemTime::now()
+            .checked_sub(age)
+            .unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
     /// When it is this old.
@@ -111,6 +128,7 @@ impl Files {
             n_unheard: 0,
             broken: HashSet::new(),
             may_break: false,
+            connected: false,
             disconnected: None,
             n_repaired: 0,
         }
@@ -118,7 +136,7 @@ impl Files {
 
     /// Takes another set of nodes, and gives the changes that lead there. What stays as it was
     /// gives changes that the tree finds to be none.
-    pub(super) fn plan(&mut self, nodes: Vec<Node>) -> Vec<Change> {
+    pub(super) fn plan(&mut self, nodes: Vec<Node>) -> Vec<Noted> {
         let dests: HashSet<&FilePath> = nodes.iter().map(|node| &node.dest).collect();
         let mut changes: Vec<Change> = self
             .nodes
@@ -138,9 +156,7 @@ impl Files {
             .cloned();
         changes.extend(gone.map(|path| Change::RemoveDirectory { path }));
         changes.extend(after.into_iter().map(|path| Change::MakeDirectory { path }));
-        let now = Instant::now();
         let mut znodes: HashMap<ZnodePath, Znode> = HashMap::new();
-        self.broken.clear();
         for (at, node) in nodes.iter().enumerate() {
             let znode = znodes.entry(node.source.clone()).or_insert_with(|| {
                 let znode = self.znodes.remove(&node.source).unwrap_or_default();
@@ -150,18 +166,27 @@ impl Files {
                 }
             });
             znode.nodes.push(at);
-            if znode.state == State::Absent && node.on_delete == OnDelete::Remove {
-                changes.push(Change::Remove {
-                    path: node.dest.clone(),
-                });
+        }
+        let mut noted: Vec<Noted> = changes.into_iter().map(|change| (change, None)).collect();
+        self.broken.clear();
+        let now = Instant::now();
+        for (at, node) in nodes.iter().enumerate() {
+            let znode = &znodes[&node.source];
+            let path = node.dest.clone();
+            let change = if znode.state == State::Absent && node.on_delete == OnDelete::Remove {
+                Change::Remove { path }
             } else if breaks_at(node, znode).is_some_and(|time| time <= now) {
-                self.broken.insert(node.dest.clone());
-                changes.push(Change::Break {
-                    path: node.dest.clone(),
-                });
-            } else if let Some(content) = &znode.content {
-                changes.push(put(node, content));
-            }
+                self.broken.insert(path.clone());
+                Change::Break { path }
+            } else if let Some(change) = show(node, znode) {
+                change
+            } else {
+                continue;
+            };
+            // It may take the place of one with which this was to be noted.
+            let is_last = znode.nodes.last() == Some(&at);
+            let known = znode.told.filter(|_| is_last);
+            noted.push((change, known.map(|told| known_of(&node.source, Some(told)))));
         }
         self.n_unheard = znodes
             .values()
@@ -172,7 +197,7 @@ impl Files {
             .any(|node| node.on_disconnect == OnDisconnect::Error);
         self.nodes = nodes;
         self.znodes = znodes;
-        changes
+        noted
     }
 
     /// Goes on with what another process showed, as it is on record. Gives the changes that take
@@ -191,7 +216,7 @@ impl Files {
                 (Told::Absent(_), _) => (Some(told), znode.content.take().or(content)),
                 (Told::Content(_), None) if content.is_some() => (Some(told), content),
                 (_, Some(Told::Content(_))) if content == znode.content => (Some(told), content),
-                // What is not shown everywhere, or not alike, or broken, is read again.
+                // What is not shown everywhere, or not alike, or broken, is to be told again.
                 (Told::Content(stat) | Told::Lost(stat), _) => (Some(Told::Lost(stat)), None),
             };
         }
@@ -255,17 +280,18 @@ impl Files {
         self.znodes.iter().filter_map(told).collect()
     }
 
-    /// The contents of these znodes, each as the change that shows it in one of its files.
-    pub(super) fn contents(&self, of: impl Fn(&ZnodePath) -> bool) -> impl Iterator<Item = Noted> {
+    /// The contents of these znodes that a file shows, or showed before it broke.
+    pub(super) fn contents(
+        &self,
+        of: impl Fn(&ZnodePath) -> bool,
+    ) -> impl Iterator<Item = (&ZnodePath, Stat, &Content, &FilePath)> {
         let znodes = self.znodes.iter().filter(move |(path, _)| of(path));
-        znodes.filter_map(|(path, znode)| {
-            let (Some(told @ Told::Content(_)), Some(content)) = (znode.told, &znode.content)
-            else {
-                return None;
-            };
-            let node = &self.nodes[*znode.nodes.last()?];
-            let known = noted(path, Some(told));
-            Some((put(node, content), Some(known)))
+        znodes.filter_map(|(path, znode)| match (znode.told, &znode.content) {
+            (Some(Told::Content(stat)), Some(content)) => {
+                let node = &self.nodes[*znode.nodes.last()?];
+                Some((path, stat, content, &node.dest))
+            }
+            _ => None,
         })
     }
 
@@ -293,37 +319,41 @@ impl Files {
                     return Vec::new();
                 };
                 let told = Told::Content(value.stat);
-                let content = Content::from(value.content);
+                // The same bytes are in memory once.
+                let content = match znode.content.take() {
+                    Some(content) if *content.bytes() == *value.content => content,
+                    Some(_) | None => Content::from(value.content),
+                };
                 znode.content = Some(content.clone());
                 znode.told = Some(told);
                 znode.stale = None;
                 let changes = nodes.map(|node| put(node, &content)).collect();
                 self.mend(&path);
-                with_last(changes, Some(noted(&path, Some(told))))
+                with_last(changes, Some(known_of(&path, Some(told))))
             }
             Update::Absent { path } => {
                 let Some((znode, nodes)) = self.heard(&path, State::Absent) else {
                     return Vec::new();
                 };
-                let nodes: Vec<_> = nodes.collect();
+                let nodes: Vec<_> = nodes.cloned().collect();
                 let goes_everywhere = nodes.iter().all(|node| node.on_delete == OnDelete::Remove);
                 if goes_everywhere {
                     znode.content = None;
                     znode.told = Some(Told::gone(znode.told));
                 }
+                let kept = znode.clone();
                 znode.stale = None;
-                let told = znode.told;
-                let goes = nodes
-                    .iter()
-                    .filter(|node| node.on_delete == OnDelete::Remove);
-                let changes = goes
-                    .map(|node| Change::Remove {
+                let changes = nodes.iter().filter_map(|node| match node.on_delete {
+                    OnDelete::Remove => Some(Change::Remove {
                         path: node.dest.clone(),
-                    })
-                    .collect();
+                    }),
+                    // What is kept can be read again.
+                    OnDelete::Keep if self.broken.contains(&node.dest) => show(node, &kept),
+                    OnDelete::Keep => None,
+                });
+                let changes = changes.collect();
                 self.mend(&path);
-                // Otherwise it is kept.
-                let known = goes_everywhere.then(|| noted(&path, told));
+                let known = goes_everywhere.then(|| known_of(&path, kept.told));
                 with_last(changes, known)
             }
             Update::Unreadable { path, reason } => {
@@ -344,16 +374,16 @@ impl Files {
                 Vec::new()
             }
             Update::Connected { .. } => {
-                self.disconnected = None;
+                (self.connected, self.disconnected) = (true, None);
                 Vec::new()
             }
             Update::Disconnected { reason } => {
-                self.disconnected = Some(reason);
-                let with_content = self
-                    .znodes
-                    .values_mut()
-                    .filter(|znode| znode.content.is_some());
-                for znode in with_content {
+                (self.connected, self.disconnected) = (false, Some(reason));
+                let ages = |znode: &&mut Znode| {
+                    // What is kept of a deleted znode gets no older by that.
+                    znode.has_file() && znode.state != State::Absent
+                };
+                for znode in self.znodes.values_mut().filter(ages) {
                     znode.stale.get_or_insert_with(Stale::now);
                 }
                 Vec::new()
@@ -379,7 +409,7 @@ impl Files {
             .collect();
         self.broken = broken;
         self.mend(path);
-        with_last(changes, Some(noted(path, None)))
+        with_last(changes, Some(known_of(path, None)))
     }
 
     /// The files of the znode are not broken any more.
@@ -428,13 +458,12 @@ impl Files {
         self.n_unheard == 0 && self.progress().n_required_missing == 0
     }
 
-    /// Whether everything has been heard of, or is known from before, and nobody answers.
-    pub(super) fn is_all_there_is(&self) -> bool {
-        self.disconnected.is_some() && self.is_covered()
-    }
-
-    /// Whether of every znode something is known, be it from before.
-    pub(super) fn is_covered(&self) -> bool {
+    /// Whether there is nothing to wait for: something is known of every znode, be it from before,
+    /// and nobody is there to ask. `patience` is over or not: without it one failure is enough.
+    pub(super) fn is_all_there_is(&self, patience_is_over: bool) -> bool {
+        if self.connected || !(patience_is_over || self.disconnected.is_some()) {
+            return false;
+        }
         let progress = self.progress();
         progress.n_unknown == 0 && progress.n_required_missing == 0
     }
@@ -454,8 +483,8 @@ impl Files {
             let heard_of = znode.state != State::Unknown;
             progress.n_answered += usize::from(heard_of);
             progress.n_unknown += usize::from(!heard_of && znode.told.is_none());
-            progress.n_files += usize::from(znode.content.is_some());
-            progress.n_stale += usize::from(znode.content.is_some() && znode.stale.is_some());
+            progress.n_files += usize::from(znode.has_file());
+            progress.n_stale += usize::from(znode.has_file() && znode.stale.is_some());
             progress.n_required_missing += usize::from(node.required && znode.content.is_none());
         }
         progress
@@ -519,6 +548,20 @@ impl Default for Files {
     }
 }
 
+/// The change that shows a znode whose content is known, as old as it is.
+fn show(node: &Node, znode: &Znode) -> Option<Change> {
+    let content = znode.content.as_ref()?;
+    Some(match &znode.stale {
+        None => put(node, content),
+        Some(stale) => Change::Recall {
+            path: node.dest.clone(),
+            ownership: ownership(node),
+            content: content.clone(),
+            mtime: stale.time(),
+        },
+    })
+}
+
 fn put(node: &Node, content: &Content) -> Change {
     Change::Put {
         path: node.dest.clone(),
@@ -537,13 +580,14 @@ fn ownership(node: &Node) -> Ownership {
 
 /// When the file of a stale znode breaks, if it ever does.
 fn breaks_at(node: &Node, znode: &Znode) -> Option<Instant> {
-    match (node.on_disconnect, &znode.content, &znode.stale) {
-        (OnDisconnect::Error, Some(_), Some(stale)) => Some(stale.at_age(node.max_stale)),
-        (OnDisconnect::Stale | OnDisconnect::Error, ..) => None,
+    let stale = znode.stale.as_ref().filter(|_| znode.has_file())?;
+    match node.on_disconnect {
+        OnDisconnect::Error => Some(stale.at_age(node.max_stale)),
+        OnDisconnect::Stale => None,
     }
 }
 
-fn noted(path: &ZnodePath, told: Option<Told>) -> Known {
+fn known_of(path: &ZnodePath, told: Option<Told>) -> Known {
     Known {
         path: path.clone(),
         told,

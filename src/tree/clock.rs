@@ -23,6 +23,11 @@ impl Default for Clock {
     }
 }
 
+/// The first time that a version may have which replaces one of this time.
+pub(super) fn after(time: SystemTime) -> SystemTime {
+    time + STEP
+}
+
 impl Clock {
     pub(super) fn latest(&self) -> SystemTime {
         self.latest

@@ -283,8 +283,19 @@ impl Model {
                 let earlier = self.times.insert(path.clone(), mtime);
                 match change {
                     Change::Recall {
-                        mtime: as_it_was, ..
-                    } => assert_eq!(mtime, *as_it_was),
+                        mtime: given,
+                        content: new,
+                        ..
+                    } => {
+                        let there = match before.get(path) {
+                            Some(Twin::File { content, .. }) => content
+                                .as_ref()
+                                .filter(|old| *old != new)
+                                .map_or(earlier, |_| earlier.map(|t| t + Duration::from_micros(1))),
+                            Some(Twin::Directory) | None => None,
+                        };
+                        assert_eq!(mtime, there.map_or(*given, |there| there.max(*given)));
+                    }
                     Change::Break { .. } => assert_eq!(Some(mtime), earlier),
                     _ => {
                         assert!(earlier.is_none_or(|t| mtime >= t + Duration::from_micros(1)));
@@ -336,7 +347,6 @@ impl Model {
     fn change_paths(&mut self, change: &Change) {
         let is_directory = |twin: Option<&Twin>| matches!(twin, None | Some(Twin::Directory));
         match change {
-            Change::Recall { path, .. } if self.get(path).is_some() => {}
             Change::Break { path } => {
                 if let Some(Twin::File { content, .. }) = self.paths.get_mut(&path.to_string()) {
                     *content = None;

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use rustix::fs::inotify;
@@ -13,8 +14,8 @@ use crate::support::mount::Mount;
 use crate::support::proxy::Proxy;
 use crate::support::shown::SOON;
 use crate::support::wait::{holds_for, wait_until};
-use crate::support::zookeeper::{Sandbox, Server, shared_server};
-use crate::survival::kept::{kill, next_of, processes};
+use crate::support::zookeeper::{Sandbox, Server, free_address, shared_server};
+use crate::survival::kept::{kill, next_of, processes, wait_status};
 
 /// Whether reading the file fails as it should; any other error fails the test.
 #[track_caller]
@@ -163,4 +164,82 @@ fn a_broken_file_outlives_its_daemon() {
     kill(old);
     next_of(&mount, "server", old);
     assert_eq!(mount.read("a").unwrap(), b"1");
+}
+
+#[test]
+fn a_reload_makes_nothing_younger() {
+    let sandbox = Sandbox::new("too-old-reload");
+    let proxy = Proxy::start(shared_server().address());
+    sandbox.admin.create("/a", "1");
+    sandbox.admin.create("/b", "1");
+    let lines = "
+        cache.dir = cache
+        nodes.a.source = /a
+        nodes.a.on_disconnect = error
+        nodes.a.max_stale = 1 seconds
+        nodes.b.source = /b";
+    let hosts = sandbox.hosts_through(proxy.address());
+    let mount = Mount::start(&config(&hosts, lines));
+    let (a, b) = (mount.mtime("a"), mount.mtime("b"));
+    proxy.refuse();
+    wait_until(SOON, "it cannot be read", || fails(&mount, "a"));
+    let broken = mount.ino("a");
+    // Another service, which does not answer either, and another mode.
+    let nobody = free_address();
+    let elsewhere = sandbox.hosts_through(nobody);
+    mount.reload(&config(
+        &elsewhere,
+        &format!("{lines}\nnodes.b.mode = 0444"),
+    ));
+    wait_until(SOON, "it has the mode", || {
+        mount.meta("b").permissions().mode() & 0o777 == 0o444
+    });
+    mount.wait_for_log(1, "reloaded");
+    holds_for(
+        Duration::from_millis(500),
+        "what is too old stays so",
+        || fails(&mount, "a") && mount.ino("a") == broken && mount.mtime("a") == a,
+    );
+    let lost = std::time::SystemTime::now();
+    assert!(
+        mount.mtime("b") < lost - Duration::from_millis(900),
+        "known until the outage"
+    );
+    assert!(mount.mtime("b") >= b);
+    proxy.accept();
+    mount.reload(&config(&hosts, lines));
+    mount.wait_for_content("a", "1");
+}
+
+#[test]
+fn what_is_kept_of_a_deleted_znode_gets_no_older() {
+    let sandbox = Sandbox::new("too-old-kept");
+    let proxy = Proxy::start(shared_server().address());
+    sandbox.admin.create("/a", "1");
+    sandbox.admin.create("/b", "1");
+    let lines = "
+        defaults.on_delete = keep
+        defaults.on_disconnect = error
+        defaults.max_stale = 1 seconds
+        nodes.a.source = /a
+        nodes.b.source = /b";
+    let mount = Mount::start(&config(&sandbox.hosts_through(proxy.address()), lines));
+    let mtime = mount.mtime("a");
+    sandbox.admin.delete("/a");
+    sandbox.admin.set("/b", "2");
+    mount.wait_for_content("b", "2");
+    proxy.refuse();
+    wait_until(SOON, "the other cannot be read", || fails(&mount, "b"));
+    assert_eq!(mount.read("a").unwrap(), b"1");
+    // Deleted while its file is broken: what is kept can be read again.
+    sandbox.admin.delete("/b");
+    proxy.accept();
+    mount.wait_for_content("b", "2");
+    wait_status(&mount, "nothing is stale", |status| {
+        status["details"]["stale"] == 0 && status["details"]["zookeeper"] == "connected"
+    });
+    holds_for(Duration::from_secs(2), "both are kept", || {
+        mount.read("a").as_deref() == Some(b"1") && mount.read("b").as_deref() == Some(b"2")
+    });
+    assert_eq!(mount.mtime("a"), mtime);
 }
