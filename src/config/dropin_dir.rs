@@ -71,7 +71,8 @@ pub fn list(dir: &Path) -> io::Result<BTreeMap<String, Option<Stamp>>> {
 }
 
 /// The content of a drop-in, or why it is not taken: whoever can write it could run commands as the
-/// mounting user. What a symbolic link points to is judged, not the link.
+/// mounting user. What a symbolic link points to is judged, not the link. The stamp is that of after
+/// the content was read.
 pub fn read(path: &Path) -> Result<(Stamp, Vec<u8>), String> {
     let cannot = |err: io::Error| format!("cannot be read: {err}");
     let mut file = File::options()
@@ -102,8 +103,13 @@ pub fn read(path: &Path) -> Result<(Stamp, Vec<u8>), String> {
     let mut start = (&mut file).take(MAX_LENGTH + 1);
     start.read_to_end(&mut text).map_err(cannot)?;
     if text.len() as u64 > MAX_LENGTH {
-        return Err(format!("refused: it is longer than {} MiB", MAX_LENGTH >> 20));
+        return Err(format!(
+            "refused: it is longer than {} MiB",
+            MAX_LENGTH >> 20
+        ));
     }
+    // Written meanwhile, it has another stamp.
+    let found = file.metadata().map_err(cannot)?;
     Ok((Stamp::of(&found), text))
 }
 

@@ -110,15 +110,18 @@ impl Dropins {
         self.files.remove(name);
     }
 
-    /// The directory cannot be read, or can; this says nothing of what is in it.
-    pub fn refuse_dir(&mut self, why: Option<String>) {
-        self.dir_wrong = why.map(|message| Problem {
+    /// The directory cannot be read, or can; this says nothing of what is in it. Whether that is new.
+    pub fn refuse_dir(&mut self, why: Option<String>) -> bool {
+        let wrong = why.map(|message| Problem {
             severity: Severity::Warning,
             file: self.dir.clone(),
             line: None,
             key: Some("mount.dropin_dir".into()),
             message,
         });
+        let is_new = wrong != self.dir_wrong;
+        self.dir_wrong = wrong;
+        is_new
     }
 
     /// What is taken, with other `defaults`.

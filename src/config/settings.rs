@@ -55,7 +55,9 @@ pub(super) fn config(
         },
         mount: Mount {
             xattr: raw.value("mount.xattr", false, values::boolean)?,
-            dropin_dir: raw.value("mount.dropin_dir", None, |text| Ok(Some(beside(file, text))))?,
+            dropin_dir: raw.value("mount.dropin_dir", None, |text| {
+                Ok(Some(beside(file, text)))
+            })?,
         },
         cache_dir: cache_dir(&raw, surroundings),
         defaults,
