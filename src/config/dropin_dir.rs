@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use super::dropins::Dropins;
 use super::{Config, Surroundings};
@@ -116,6 +116,10 @@ pub fn read(path: &Path) -> Result<(Stamp, Vec<u8>), String> {
 /// Takes all drop-ins as they are now.
 pub fn read_all(dropins: &mut Dropins, main: &Config, surroundings: &Surroundings<'_>) {
     let dir = dropins.dir().to_owned();
+    if let Some(why) = hidden(&dir, surroundings.mountpoint) {
+        dropins.refuse_dir(Some(why));
+        return;
+    }
     let listed = list(&dir);
     dropins.refuse_dir(why_not(main, &listed));
     for name in listed.unwrap_or_default().keys() {
@@ -137,4 +141,23 @@ pub fn why_not<T>(main: &Config, listed: &io::Result<T>) -> Option<String> {
             .map(|_| "there is no such directory yet".into()),
         Err(err) => Some(format!("cannot be read: {err}")),
     }
+}
+
+/// Why the directory is not even looked at: to look into the mount would be to wait for ourselves.
+pub fn hidden(dir: &Path, mountpoint: Option<&Path>) -> Option<String> {
+    without_dots(dir)
+        .starts_with(mountpoint?)
+        .then(|| "is in the mount itself; keep it elsewhere".into())
+}
+
+/// The path with `..` taken out, nobody asked.
+fn without_dots(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => drop(plain.pop()),
+            other => plain.push(other),
+        }
+    }
+    plain
 }

@@ -13,7 +13,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -210,10 +210,8 @@ impl Following {
         self.listen();
         self.due = None;
         let dir = self.dropins.dir().to_owned();
-        if without_dots(&dir).starts_with(&self.mountpoint) {
-            // To look there would be to wait for ourselves.
-            let why = "is in the mount itself; keep it elsewhere";
-            return self.dropins.refuse_dir(Some(why.into()));
+        if let Some(why) = dropin_dir::hidden(&dir, Some(&self.mountpoint)) {
+            return self.dropins.refuse_dir(Some(why));
         }
         if let Some(ears) = &mut self.ears {
             ears.watch(&dir);
@@ -413,18 +411,6 @@ impl Ears {
             *watch = new;
         }
     }
-}
-
-/// The path with `..` taken out, nobody asked.
-fn without_dots(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::ParentDir => drop(plain.pop()),
-            other => plain.push(other),
-        }
-    }
-    plain
 }
 
 /// How long a file has been like this, as we or its time know.

@@ -151,7 +151,6 @@ fn a_reload_reads_drop_ins_too() {
     let dropins = Dropins::new();
     dropins.write("b.ini", "nodes.b.source = /b");
     let mount = dropins.mount(&sandbox);
-    let (main, b) = (mount.ino("main"), mount.ino("b"));
     // The node moves from the main file to a drop-in, and is never away.
     dropins.write("moved.ini", "nodes.main.source = /main");
     let with_c = dropins.config(&sandbox, "nodes.c.source = /c\ndefaults.mode = 0440");
@@ -172,7 +171,6 @@ fn a_reload_reads_drop_ins_too() {
         (mount.read("main").unwrap(), mount.read("b").unwrap()),
         (b"main".into(), b"b".into())
     );
-    assert!(main > 0 && b > 0);
 }
 
 #[test]
