@@ -22,8 +22,12 @@
 //! concerns everything (the connection, the mount, the log, the defaults, a file that is no INI) is
 //! the [`enum@Error`]. Both name file, line and key, and say what would be right, on one line.
 //!
+//! Beside it, or where it says, are drop-ins with more nodes: `dropin` reads the text of one, and
+//! [`dropins`] joins them with the main file. Reading the directory is in [`dropin_dir`].
+//!
 //! Nothing here contacts ZooKeeper, and nothing but [`secrets`] sees a secret. Everything is read
-//! afresh at each call: there is no state, so a reload is a second call.
+//! afresh at each call: there is no state, so a reload is a second call. Only [`dropins`] remembers
+//! what a drop-in was while it was right.
 
 use std::fmt;
 use std::io;
@@ -37,6 +41,8 @@ use crate::path::{FilePath, ZnodePath};
 
 pub mod check;
 pub mod dropin;
+pub mod dropin_dir;
+pub mod dropins;
 pub mod secrets;
 
 mod expand;
@@ -74,9 +80,11 @@ pub struct Config {
     pub cache_dir: Option<PathBuf>,
     /// What nodes get that say nothing else; drop-ins need it too.
     pub defaults: Defaults,
-    /// The files of the mount, in the order of the file: no two have one dest, and none stands where
-    /// another needs a directory.
+    /// The files of the mount, in the order of the file and then of the drop-ins: no two have one
+    /// dest, and none stands where another needs a directory.
     pub nodes: Vec<Node>,
+    /// The drop-ins whose nodes are among them; none before [`dropins::Dropins::join`].
+    pub dropins: Vec<dropins::Listed>,
     /// What was left out or ignored, in the order of the lines.
     pub problems: Vec<Problem>,
 }
@@ -109,6 +117,9 @@ pub struct Log {
 pub struct Mount {
     /// Extended attributes were asked for; a warning says that this version has none.
     pub xattr: bool,
+    /// Where the drop-ins are, if the file says. A relative path was taken from the directory of the
+    /// configuration file.
+    pub dropin_dir: Option<PathBuf>,
 }
 
 /// What nodes get that say nothing else.
@@ -133,6 +144,8 @@ pub struct Defaults {
 pub struct Node {
     /// The X of `nodes.X.source`: lower case, without a dot.
     pub name: String,
+    /// The first line that names it, in the file that it is from.
+    pub line: usize,
     /// The znode, below the chroot.
     pub source: ZnodePath,
     /// The file, below the mountpoint.
@@ -247,19 +260,44 @@ impl Config {
             .map(std::path::absolute)
             .transpose()
             .map_err(cannot_read(file))?;
-        let surroundings = Surroundings {
-            mountpoint: mountpoint.as_deref(),
-            variable: &|name| std::env::var(name).ok(),
-            uid: nix::unistd::Uid::effective().as_raw(),
-            gid: nix::unistd::Gid::effective().as_raw(),
-            cache_dir: Some(Path::new(CACHE_DIR)).filter(|dir| is_ours(dir)),
-        };
-        Self::parse(file, text, &surroundings)
+        Self::parse(file, text, &Surroundings::here(mountpoint.as_deref()))
+    }
+
+    /// [`Config::load`] with the drop-ins as they are now.
+    pub fn load_all(file: &Path, mountpoint: Option<&Path>) -> Result<Self, Error> {
+        let main = Self::load(file, mountpoint)?;
+        let mountpoint = mountpoint
+            .map(std::path::absolute)
+            .transpose()
+            .map_err(cannot_read(file))?;
+        let mut dropins = dropins::Dropins::new(main.dropin_dir());
+        let surroundings = Surroundings::here(mountpoint.as_deref());
+        dropin_dir::read_all(&mut dropins, &main, &surroundings);
+        Ok(dropins.join(&main))
+    }
+
+    /// Where the drop-ins are: as configured, or else in `mount.d` beside the file.
+    pub fn dropin_dir(&self) -> PathBuf {
+        let configured = self.mount.dropin_dir.clone();
+        configured.unwrap_or_else(|| settings::beside(&self.file, "mount.d"))
     }
 
     /// What `text`, the content of `file`, means. Looks at nothing but the user database.
     pub fn parse(file: &Path, text: &[u8], surroundings: &Surroundings<'_>) -> Result<Self, Error> {
         settings::config(file, text, surroundings)
+    }
+}
+
+impl<'a> Surroundings<'a> {
+    /// Those of this process, with a mountpoint that is absolute.
+    pub fn here(mountpoint: Option<&'a Path>) -> Self {
+        Self {
+            mountpoint,
+            variable: &|name| std::env::var(name).ok(),
+            uid: nix::unistd::Uid::effective().as_raw(),
+            gid: nix::unistd::Gid::effective().as_raw(),
+            cache_dir: Some(Path::new(CACHE_DIR)).filter(|dir| is_ours(dir)),
+        }
     }
 }
 

@@ -122,8 +122,8 @@ pub enum ToKeeper {
     Init(Init),
     /// The record is in the descriptor with this message from now on.
     Record,
-    /// The configuration in use is in the descriptor with this message. A successor goes on with
-    /// it where it finds the file gone or wrong.
+    /// The configuration in use, with its drop-ins, is in the descriptor with this message. A
+    /// successor goes on with it where it finds a file gone or wrong.
     Configuration,
     /// How far the first load has come.
     Loading {

@@ -3,11 +3,13 @@
 //!
 //! Threads: `mirror` runs the connection and hands on what it learns; `publish` carries changes to
 //! the kernel; `fuse` answers it; `keeper` hears the keeper, and passes publishers on to `publish`;
+//! `dropins` is woken when there is news of drop-ins;
 //! the main thread waits for events and decides. Lock order: the desk, then the queue of changes, then the tree; nothing waits under
 //! them. The process ends when the keeper does, and is killed when the mount ends: it has nothing
 //! to tidy up.
 
 mod desk;
+mod dropins;
 mod files;
 mod keeping;
 mod kernel;
@@ -32,7 +34,8 @@ use thiserror::Error;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::cache::Cache;
-use crate::config::{self, Config};
+use crate::config::dropins::Listed;
+use crate::config::{self, Config, Problem, Surroundings};
 use crate::fuse::{LiveData, Publishers, Requests};
 use crate::keeper;
 use crate::logging::{self, Logging};
@@ -47,6 +50,7 @@ use crate::sys;
 use crate::tree::Ownership;
 use crate::wire::Socket;
 use desk::Desk;
+use dropins::{Following, Kept};
 use files::{Files, Progress};
 use keeping::Left;
 use kernel::{Connection, Line};
@@ -120,6 +124,8 @@ enum Event {
     Heard,
     /// The connection to the kernel ended.
     Unmounted(io::Result<()>),
+    /// There is news of drop-ins.
+    Dropins,
     /// The mirror ended.
     MirrorEnded,
     /// The keeper says something.
@@ -190,7 +196,10 @@ fn run(keeper: &Arc<Socket>, logging: &Logging) -> Result<(), Error> {
 
 struct Server {
     start: Start,
+    /// What is gone by: the main file with the drop-ins.
     config: Config,
+    main: Main,
+    dropins: Following,
     keeper: Arc<Socket>,
     logging: Logging,
     events: Receiver<Event>,
@@ -205,6 +214,12 @@ struct Server {
     /// [`Event::Heard`] is on its way.
     heard: Arc<AtomicBool>,
     mirror: Option<Running>,
+}
+
+/// The main file, without the drop-ins.
+struct Main {
+    config: Config,
+    text: Vec<u8>,
 }
 
 /// The mirror's thread, while it runs.
@@ -233,7 +248,7 @@ impl Server {
             false => Some(configuration(&start, kept.take(), logging)?),
         };
         let (mut cache, left) = match &early {
-            Some((config, _)) => keeping::open(config, &start.mountpoint),
+            Some((config, ..)) => keeping::open(config, &start.mountpoint),
             None => (None, Left::nothing()),
         };
         let (tree, reader) = if start.takes_over {
@@ -306,7 +321,7 @@ impl Server {
                 let _ = ended.send(Event::Unmounted(result));
             })
             .map_err(system("cannot start a thread"))?;
-        let (config, text) = match early {
+        let (config, main, dropins) = match early {
             Some(found) => found,
             None => configuration(&start, kept, logging)?,
         };
@@ -331,11 +346,22 @@ impl Server {
             // A first server has it from the cache.
             desk.keep_known(cache, |_| start.takes_over);
         }
+        let to_us = tell.clone();
+        let heard = dropins.on_events(move || {
+            let _ = to_us.send(Event::Dropins);
+        });
+        if let Err(err) = heard {
+            log::warn!(
+                "drop-ins are looked at every some seconds, for they cannot be watched: {err}"
+            );
+        }
         let mut server = Self {
             loading: Arc::new(AtomicBool::new(!start.takes_over)),
             heard: Arc::default(),
             start,
             config,
+            main,
+            dropins,
             keeper: Arc::clone(keeper),
             logging: logging.clone(),
             events,
@@ -348,7 +374,7 @@ impl Server {
             cache,
             mirror: None,
         };
-        server.keep_configuration(&text);
+        server.keep_configuration();
         server.start_mirror()?;
         Ok(server)
     }
@@ -364,10 +390,15 @@ impl Server {
             if Instant::now() >= next_probe {
                 self.probe();
                 self.keep_lost();
+                self.look_at_dropins();
                 next_probe = Instant::now() + PROBE_INTERVAL;
             }
+            if self.dropins_due().is_some_and(|due| Instant::now() >= due) {
+                self.look_at_dropins();
+            }
             let next_break = self.desk.lock().break_old();
-            let next = next_break.map_or(next_probe, |time| time.min(next_probe));
+            let others = next_break.into_iter().chain(self.dropins_due());
+            let next = others.fold(next_probe, Instant::min);
             match self
                 .events
                 .recv_timeout(next.saturating_duration_since(Instant::now()))
@@ -495,6 +526,10 @@ impl Server {
                 self.heard.store(false, Ordering::Relaxed);
                 Ok(())
             }
+            Event::Dropins => {
+                self.dropins.hear();
+                Ok(())
+            }
             Event::Unmounted(Ok(())) => Err(Error::Serving("the kernel ended it".into())),
             Event::Unmounted(Err(err)) => Err(Error::Serving(err.to_string())),
             // While it is stopped, its end is no news.
@@ -561,14 +596,17 @@ impl Server {
 
     /// Reads the configuration again. One that is wrong changes nothing.
     fn reload(&mut self) {
-        let (mut new, text) = match load(&self.start) {
-            Ok(new) => new,
+        let main = match load(&self.start) {
+            Ok(main) => main,
             Err(err) => {
                 let err = anyhow::Error::new(err);
                 log::error!("not reloaded, the configuration of before stays: {err:#}");
                 return;
             }
         };
+        let surroundings = Surroundings::here(Some(&self.start.mountpoint));
+        self.dropins.reload(&main.config, &surroundings);
+        let mut new = self.dropins.join(&main.config);
         for problem in &new.problems {
             log::warn!("{problem}");
         }
@@ -611,17 +649,66 @@ impl Server {
             desk.keep_configured(cache);
             desk.keep_known(cache, |_| elsewhere);
         }
-        self.keep_configuration(&text);
+        self.main = main;
+        self.keep_configuration();
         self.logging.set_level(self.level());
         self.logging.reopen(self.config.log.file.as_deref());
     }
 
+    /// When drop-ins are to be looked at. In a freeze that has time.
+    fn dropins_due(&self) -> Option<Instant> {
+        self.dropins.due().filter(|_| self.mirror.is_some())
+    }
+
+    /// Takes what has changed of the drop-ins.
+    fn look_at_dropins(&mut self) {
+        let surroundings = Surroundings::here(Some(&self.start.mountpoint));
+        if self.mirror.is_none() || !self.dropins.look(&self.main.config, &surroundings, false) {
+            return;
+        }
+        self.keep_configuration();
+        let Config {
+            nodes,
+            dropins,
+            problems,
+            ..
+        } = self.dropins.join(&self.main.config);
+        let before: HashSet<String> = words(&self.config.problems).collect();
+        for problem in words(&problems).filter(|problem| !before.contains(problem)) {
+            log::warn!("{problem}");
+        }
+        (self.config.dropins, self.config.problems) = (dropins, problems);
+        if nodes == self.config.nodes {
+            return;
+        }
+        self.config.nodes = nodes;
+        log::info!("drop-ins changed: {} nodes", self.config.nodes.len());
+        let sources = {
+            let mut desk = self.desk.lock();
+            let changes = desk.files.plan(self.config.nodes.clone());
+            desk.carry_out_noted(changes, SystemTime::now());
+            if let Some(cache) = &self.cache {
+                desk.keep_configured(cache);
+            }
+            desk.files.sources()
+        };
+        if let Some(mirror) = &self.mirror
+            && mirror.commands.send(Command::Watch(sources)).is_err()
+        {
+            log::error!("the mirror is gone");
+        }
+    }
+
     /// Has the keeper keep the configuration for a successor.
-    fn keep_configuration(&self, text: &[u8]) {
-        let kept = memory("configuration", text).and_then(|memory| {
-            self.keeper
-                .send(&ToKeeper::Configuration, &[memory.as_fd()])
-        });
+    fn keep_configuration(&self) {
+        let kept = Kept::new(&self.main.text, &self.dropins);
+        let kept = serde_json::to_vec(&kept).map_err(io::Error::other);
+        let kept = kept
+            .and_then(|kept| memory("configuration", &kept))
+            .and_then(|memory| {
+                self.keeper
+                    .send(&ToKeeper::Configuration, &[memory.as_fd()])
+            });
         if let Err(err) = kept {
             log::warn!("the keeper does not keep the configuration: {err}");
         }
@@ -641,6 +728,7 @@ impl Server {
         let status = serde_json::json!({
             "complaints": self.complaints(n_stale, &unreadable),
             "nodes": n_nodes,
+            "dropins": self.config.dropins.iter().map(Listed::json).collect::<Vec<_>>(),
             "answered": n_answered,
             "files": n_files,
             "stale": n_stale,
@@ -677,6 +765,16 @@ impl Server {
         }
         if !unreadable.is_empty() {
             complaints.push(format!("{} nodes cannot be read", unreadable.len()));
+        }
+        let wrong = self
+            .config
+            .dropins
+            .iter()
+            .filter(|dropin| dropin.error.is_some());
+        match wrong.count() {
+            0 => {}
+            1 => complaints.push("1 drop-in is wrong".into()),
+            n => complaints.push(format!("{n} drop-ins are wrong")),
         }
         complaints.extend(keeping::complaint(self.cache.as_deref()));
         complaints
@@ -750,24 +848,34 @@ impl Drop for Ended {
     }
 }
 
-/// The configuration to go by, and its text. A successor for which the file is wrong goes by the
-/// text that was `kept`; what is wrong for a first server may be its end.
+/// The configuration to go by, and what it is made of. A successor for which the main file is wrong
+/// goes by the text that was `kept`, and likewise for drop-ins; what is wrong for a first server may
+/// be its end.
 fn configuration(
     start: &Start,
     kept: Option<OwnedFd>,
     logging: &Logging,
-) -> Result<(Config, Vec<u8>), Error> {
+) -> Result<(Config, Main, Following), Error> {
     let mut wrong = None;
-    let (config, text) = match (load(start), kept) {
+    let kept = kept.map(recall).transpose();
+    let kept = kept.map_err(system("the configuration of before is lost"))?;
+    let kept = kept.as_deref().map(Kept::read);
+    let main = match (load(start), &kept) {
         (Ok(found), _) => found,
         (Err(err), None) => return Err(err.into()),
         (Err(err), Some(kept)) => {
-            let text = recall(kept).map_err(system("the configuration of before is lost"))?;
-            let config = parse(start, &text)?;
             wrong = Some(anyhow::Error::new(err));
-            (config, text)
+            parse(start, kept.main.clone().into_bytes())?
         }
     };
+    let surroundings = Surroundings::here(Some(&start.mountpoint));
+    let dropins = Following::start(
+        &main.config,
+        kept.as_ref(),
+        &start.mountpoint,
+        &surroundings,
+    );
+    let config = dropins.join(&main.config);
     if has_predecessor(start) {
         // Nobody reads what it says in the background on stderr.
         leave_stderr(start, &config, logging);
@@ -782,7 +890,7 @@ fn configuration(
             return Err(Error::Problem(problem.to_string()));
         }
     }
-    Ok((config, text))
+    Ok((config, main, dropins))
 }
 
 /// Whether there was a server of this mount before, so that a terminal is left.
@@ -790,17 +898,21 @@ fn has_predecessor(start: &Start) -> bool {
     start.takes_over || start.anew
 }
 
-/// The configuration and its text.
-fn load(start: &Start) -> Result<(Config, Vec<u8>), config::Error> {
-    let text = Config::read(&start.config)?;
-    Ok((parse(start, &text)?, text))
+/// The main file.
+fn load(start: &Start) -> Result<Main, config::Error> {
+    parse(start, Config::read(&start.config)?)
 }
 
-/// The configuration, with paths as they were where the mount was started.
-fn parse(start: &Start, text: &[u8]) -> Result<Config, config::Error> {
-    let mut config = Config::parse_here(&start.config, text, Some(&start.mountpoint))?;
+/// The main file, with paths as they were where the mount was started.
+fn parse(start: &Start, text: Vec<u8>) -> Result<Main, config::Error> {
+    let mut config = Config::parse_here(&start.config, &text, Some(&start.mountpoint))?;
     config.secrets.path = start.started_in.join(config.secrets.path);
-    Ok(config)
+    Ok(Main { config, text })
+}
+
+/// Each problem in words.
+fn words(problems: &[Problem]) -> impl Iterator<Item = String> {
+    problems.iter().map(ToString::to_string)
 }
 
 /// What [`memory`] was made of.

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use nix::unistd::{Gid, Group, Uid, User};
 use serde_json::{Value, json};
 
+use super::dropins::Listed;
 use super::{Config, Node, Problem};
 
 /// For people: the connection, a line for each node, then the problems. Ends with a newline.
@@ -30,6 +31,10 @@ pub fn table(config: &Config) -> String {
             text.push('\n');
         }
     }
+    for dropin in &config.dropins {
+        let file = printable(&dropin.file.display().to_string());
+        writeln!(text, "drop-in {file}: {} nodes", dropin.n_nodes).expect("a String takes all");
+    }
     for problem in &config.problems {
         writeln!(text, "{}: {problem}", problem.severity.as_str()).expect("a String takes all");
     }
@@ -49,6 +54,7 @@ pub fn json(config: &Config) -> Value {
         "heartbeat_interval_ms": milliseconds(config.heartbeat_interval),
         "cache_dir": config.cache_dir.as_ref().map(|dir| dir.display().to_string()),
         "nodes": config.nodes.iter().map(node).collect::<Vec<_>>(),
+        "dropins": config.dropins.iter().map(Listed::json).collect::<Vec<_>>(),
         "trees": [],
         "hooks": [],
         "warnings": config.problems.iter().map(problem).collect::<Vec<_>>(),

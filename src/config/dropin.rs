@@ -1,6 +1,6 @@
 //! Drop-ins: files with nodes, trees and hooks only, such as `mount.d/example.ini`.
 //!
-//! Finding them, and following their changes, is not here.
+//! This is about one of them; all of them together are in [`dropins`](super::dropins).
 
 use std::path::Path;
 

@@ -46,7 +46,7 @@ const KEYS: &[(&str, Support)] = &[
     ("mount.status_dir", Later(Nothing)),
     ("mount.status_mode", Later(Nothing)),
     ("mount.links", Later(False)),
-    ("mount.dropin_dir", Later(Nothing)),
+    ("mount.dropin_dir", Now),
     ("heartbeat_interval", Now),
     ("cache.dir", Now),
     ("cache.max_bytes", Later(Nothing)),

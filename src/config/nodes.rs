@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Component, Path};
+use std::rc::Rc;
 
 use nix::unistd::{Group, User};
 
@@ -19,6 +20,7 @@ pub(super) fn nodes(
 ) -> Vec<Node> {
     let mountpoint = surroundings.mountpoint.map(components).unwrap_or_default();
     let mut places = Places::default();
+    let file = Rc::from(raw.file);
     let mut nodes = Vec::new();
     for raw_node in &raw.nodes {
         let mut reading = Reading {
@@ -28,7 +30,7 @@ pub(super) fn nodes(
             wrong: false,
         };
         if let Some(node) = reading.node(defaults, &mountpoint, accounts) {
-            match places.take(&node, raw_node.line) {
+            match places.take(&node, &file) {
                 Ok(()) => nodes.push(node),
                 Err(message) => reading.problem("dest", message),
             }
@@ -135,6 +137,7 @@ impl Reading<'_> {
         }
         Some(Node {
             name: name.clone(),
+            line: self.raw.line,
             source: source?,
             dest: dest?,
             uid,
@@ -255,36 +258,66 @@ fn components(path: &Path) -> Vec<String> {
         .collect()
 }
 
-/// What stands where in the mount: the name and the first line of the node.
+/// What stands where in the mount, and which node put it there.
 #[derive(Debug, Default)]
-struct Places {
-    files: HashMap<FilePath, (String, usize)>,
-    directories: HashMap<FilePath, (String, usize)>,
+pub(super) struct Places {
+    files: HashMap<FilePath, Owner>,
+    directories: HashMap<FilePath, Owner>,
+}
+
+/// A node, where it is written.
+#[derive(Debug, Clone)]
+struct Owner {
+    name: String,
+    file: Rc<Path>,
+    line: usize,
+}
+
+impl Owner {
+    /// For somebody who looks at `file`.
+    fn seen_from(&self, file: &Path) -> String {
+        let Self {
+            name,
+            file: own,
+            line,
+        } = self;
+        match &**own == file {
+            true => format!("nodes.{name} (line {line})"),
+            false => format!("nodes.{name} ({}:{line})", own.display()),
+        }
+    }
 }
 
 impl Places {
-    /// Gives the node its place, if that is free.
-    fn take(&mut self, node: &Node, line: usize) -> Result<(), String> {
+    /// Gives the node, which is written in `file`, its place, if that is free.
+    pub(super) fn take(&mut self, node: &Node, file: &Rc<Path>) -> Result<(), String> {
         let dest = &node.dest;
-        if let Some((other, line)) = self.files.get(dest) {
+        if let Some(other) = self.files.get(dest) {
             return Err(format!(
-                "nodes.{other} (line {line}) has the file \"{dest}\" already; write another path"
+                "{} has the file \"{dest}\" already; write another path",
+                other.seen_from(file)
             ));
         }
-        if let Some((other, line)) = self.directories.get(dest) {
+        if let Some(other) = self.directories.get(dest) {
             return Err(format!(
-                "\"{dest}\" is a directory, for nodes.{other} (line {line}); write another path"
+                "\"{dest}\" is a directory, for {}; write another path",
+                other.seen_from(file)
             ));
         }
         for above in dest.ancestors() {
-            if let Some((other, line)) = self.files.get(&above) {
+            if let Some(other) = self.files.get(&above) {
                 return Err(format!(
-                    "\"{above}\" is a file, of nodes.{other} (line {line}), and cannot be a \
-                     directory too; write another path"
+                    "\"{above}\" is a file, of {}, and cannot be a directory too; write another \
+                     path",
+                    other.seen_from(file)
                 ));
             }
         }
-        let owner = (node.name.clone(), line);
+        let owner = Owner {
+            name: node.name.clone(),
+            file: Rc::clone(file),
+            line: node.line,
+        };
         for above in dest.ancestors() {
             self.directories
                 .entry(above)

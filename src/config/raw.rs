@@ -178,7 +178,7 @@ impl<'a> RawConfig<'a> {
                 let options = &mut self.nodes[position].options;
                 options.insert(option.to_owned(), setting);
             }
-        } else if !setting.value.is_empty() {
+        } else if !setting.value.is_empty() || setting.key == EMPTY_COUNTS {
             self.settings.insert(setting.key.clone(), setting);
         }
         Ok(())
@@ -237,6 +237,9 @@ fn is_dropin_key(key: &str) -> bool {
         .iter()
         .any(|kind| key.starts_with(kind))
 }
+
+/// The one key for which an empty value is not the same as none.
+const EMPTY_COUNTS: &str = "cache.dir";
 
 /// The name and the option in `nodes.NAME.OPTION`.
 fn node_option(key: &str) -> Option<(&str, &str)> {

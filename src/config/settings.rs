@@ -55,10 +55,14 @@ pub(super) fn config(
         },
         mount: Mount {
             xattr: raw.value("mount.xattr", false, values::boolean)?,
+            dropin_dir: raw.value("mount.dropin_dir", None, |text| {
+                Ok(Some(beside(file, text)))
+            })?,
         },
         cache_dir: cache_dir(&raw, surroundings),
         defaults,
         nodes,
+        dropins: Vec::new(),
         problems,
     })
 }
@@ -97,7 +101,7 @@ fn cache_dir(raw: &RawConfig<'_>, surroundings: &Surroundings<'_>) -> Option<Pat
 }
 
 /// A relative path is taken from the directory of the configuration file.
-fn beside(file: &Path, path: &str) -> PathBuf {
+pub(super) fn beside(file: &Path, path: &str) -> PathBuf {
     file.parent().unwrap_or(Path::new("")).join(path)
 }
 

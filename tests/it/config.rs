@@ -4,6 +4,8 @@ use std::path::Path;
 
 use livedata::config::check;
 use livedata::config::dropin::{Dropin, parse_dropin};
+use livedata::config::dropin_dir::is_dropin;
+use livedata::config::dropins::Dropins;
 use livedata::config::{Config, Error, OnDelete, OnDisconnect, Provider, Surroundings};
 use proptest::prelude::*;
 
@@ -114,6 +116,22 @@ group = 0
     assert_eq!(b.on_disconnect, OnDisconnect::Error);
     assert_eq!(b.max_stale.as_secs(), 120);
     assert_eq!(config.cache_dir.as_deref(), Some(Path::new("state")));
+}
+
+#[test]
+fn an_empty_cache_dir_is_none() {
+    let surroundings = Surroundings {
+        cache_dir: Some(Path::new("/var/lib/livedata-fuse")),
+        ..SURROUNDINGS
+    };
+    let cache_dir = |line: &str| {
+        let text = format!("zookeeper.hosts = zk01\n{line}\n");
+        let config = Config::parse(Path::new("live.ini"), text.as_bytes(), &surroundings);
+        config.unwrap().cache_dir
+    };
+    assert_eq!(cache_dir(""), Some("/var/lib/livedata-fuse".into()));
+    assert_eq!(cache_dir("cache.dir ="), None);
+    assert_eq!(cache_dir("cache.dir = /c"), Some("/c".into()));
 }
 
 #[test]
@@ -538,10 +556,10 @@ fn keys_of_later_versions() {
             ],
         ),
         (
-            "mount.xattr = true\nmount.dropin_dir = d\nzookeeper.ca_cert = /ca\nzookeeper.read_only = on",
+            "mount.xattr = true\nmount.status_dir = d\nzookeeper.ca_cert = /ca\nzookeeper.read_only = on",
             &[
                 "warning: live.ini:3: mount.xattr: not supported by this version yet; ignored",
-                "warning: live.ini:4: mount.dropin_dir: not supported by this version yet; ignored",
+                "warning: live.ini:4: mount.status_dir: not supported by this version yet; ignored",
                 "warning: live.ini:5: zookeeper.ca_cert: not supported by this version yet; ignored",
                 "warning: live.ini:6: zookeeper.read_only: not supported by this version yet; ignored",
             ],
@@ -645,6 +663,7 @@ warning: live.ini:13: zookeeper.host: unknown key; did you mean zookeeper.hosts?
                     "on_disconnect": "stale", "max_stale_ms": 3_600_000, "required": true,
                 },
             ],
+            "dropins": [],
             "trees": [],
             "hooks": [],
             "warnings": [{
@@ -684,6 +703,125 @@ fn dropins_hold_nodes_only() {
         "d.ini:2: zookeeper.hosts: a drop-in holds nodes, trees and hooks only; write it in the main file"
     );
     assert_eq!(dropin(b"").unwrap(), Dropin::default());
+}
+
+/// What a main file and drop-ins are together: the nodes with their dests, then what is wrong.
+fn joined(main: &Config, dropins: &Dropins) -> Vec<String> {
+    let config = dropins.join(main);
+    let nodes = config.nodes.iter();
+    let nodes = nodes.map(|node| format!("{} {}", node.name, node.dest));
+    nodes
+        .chain(config.problems.iter().map(ToString::to_string))
+        .collect()
+}
+
+#[test]
+fn the_first_dropin_wins() {
+    let main = parse("zookeeper.hosts = zk01\nnodes.a.source = /a\nnodes.b.source = /b").unwrap();
+    let mut dropins = Dropins::new("d".into());
+    let mut take = |name: &str, text: &str| {
+        dropins.take(name, text.as_bytes(), &main.defaults, &SURROUNDINGS);
+        joined(&main, &dropins)
+    };
+    take(
+        "2.ini",
+        "nodes.y.source = /y\nnodes.y.dest = x\nnodes.v.source = /v",
+    );
+    assert_eq!(
+        take("1.ini", "\nnodes.x.source = /x"),
+        [
+            "a a",
+            "b b",
+            "x x",
+            "v v",
+            "d/2.ini:1: nodes.y.dest: nodes.x (d/1.ini:2) has the file \"x\" already; write another path",
+        ]
+    );
+    // The main file comes first; and a name is one node.
+    assert_eq!(
+        take(
+            "1.ini",
+            "nodes.a.source = /x\nnodes.a.dest = q\nnodes.u.source = /u\nnodes.u.dest = b/u"
+        ),
+        [
+            "a a",
+            "b b",
+            "y x",
+            "v v",
+            "d/1.ini:1: nodes.a: live.ini:2 has a node of this name already; choose another name",
+            "d/1.ini:3: nodes.u.dest: \"b\" is a file, of nodes.b (live.ini:3), and cannot be a directory too; write another path",
+        ]
+    );
+    let listed: Vec<_> = dropins
+        .join(&main)
+        .dropins
+        .iter()
+        .map(|listed| listed.json())
+        .collect();
+    assert_eq!(listed[0]["nodes"], 0);
+    let error = listed[0]["error"].as_str().unwrap();
+    assert!(
+        error.ends_with("choose another name (and 1 more)"),
+        "{error}"
+    );
+    assert_eq!(
+        listed[1],
+        serde_json::json!({"file": "d/2.ini", "nodes": 2, "error": null})
+    );
+    dropins.remove("1.ini");
+    assert_eq!(joined(&main, &dropins), ["a a", "b b", "y x", "v v"]);
+}
+
+#[test]
+fn a_wrong_dropin_keeps_its_last_definition() {
+    let main = parse("zookeeper.hosts = zk01").unwrap();
+    let mut dropins = Dropins::new("d".into());
+    let take = |dropins: &mut Dropins, text: &[u8]| {
+        dropins.take("1.ini", text, &main.defaults, &SURROUNDINGS);
+        joined(&main, dropins)
+    };
+    let wrong = take(&mut dropins, b"\xff");
+    assert_eq!(wrong.len(), 1);
+    assert!(dropins.texts().is_empty());
+    assert_eq!(take(&mut dropins, b"nodes.a.source = /a"), ["a a"]);
+    assert_eq!(
+        take(&mut dropins, b"zookeeper.hosts = evil"),
+        [
+            "a a",
+            "d/1.ini:1: zookeeper.hosts: a drop-in holds nodes, trees and hooks only; write it in the main file",
+        ]
+    );
+    dropins.refuse("1.ini", "refused".into());
+    assert_eq!(joined(&main, &dropins), ["a a", "d/1.ini: refused"]);
+    assert_eq!(dropins.text("1.ini"), Some("nodes.a.source = /a"));
+    // Other defaults concern it too, though it is wrong now.
+    let other = parse("zookeeper.hosts = zk01\ndefaults.mode = 0444").unwrap();
+    dropins.set_defaults(&other.defaults, &SURROUNDINGS);
+    assert_eq!(dropins.join(&other).nodes[0].mode, 0o444);
+    assert_eq!(
+        take(&mut dropins, b"trees.t.source = /t"),
+        ["d/1.ini:1: trees.t.source: not supported by this version yet; ignored"]
+    );
+    assert_eq!(take(&mut dropins, b""), [""; 0]);
+}
+
+#[test]
+fn names_of_dropins() {
+    for name in ["a.ini", "10-b.c.ini", "a b.ini"] {
+        assert!(is_dropin(name), "{name}");
+    }
+    for name in [
+        ".a.ini",
+        ".ini",
+        ".a.ini.swp",
+        "#a.ini#",
+        "a.ini~",
+        "4913",
+        "a.INI",
+        "a",
+    ] {
+        assert!(!is_dropin(name), "{name}");
+    }
 }
 
 #[test]

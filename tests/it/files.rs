@@ -1,6 +1,7 @@
 //! What files show of znodes: the real program, a real server, real mounts. One promise each.
 
 mod acl;
+mod dropins;
 mod permissions;
 mod reload;
 mod times;

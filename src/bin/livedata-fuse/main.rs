@@ -42,7 +42,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 fn run_check(arguments: &Check) -> anyhow::Result<ExitCode> {
-    let config = Config::load(&arguments.config, None)?;
+    let config = Config::load_all(&arguments.config, None)?;
     let text = match arguments.json {
         true => format!("{:#}\n", check::json(&config)),
         false => check::table(&config),

@@ -161,7 +161,7 @@ fn refuse_hidden(config: &Path, mountpoint: &Path) -> anyhow::Result<()> {
 /// Says what is wrong with the configuration while there is a terminal; with --strict that is the
 /// end. In the foreground the server says it.
 fn refuse_problems(arguments: &Mount) -> anyhow::Result<()> {
-    let config = Config::load(&arguments.config, Some(&arguments.mountpoint))?;
+    let config = Config::load_all(&arguments.config, Some(&arguments.mountpoint))?;
     for problem in &config.problems {
         log::warn!("{problem}");
     }

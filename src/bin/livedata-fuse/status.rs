@@ -150,6 +150,11 @@ fn details(details: &Value) -> String {
             node.as_str().unwrap_or_default()
         );
     }
+    for dropin in details["dropins"].as_array().into_iter().flatten() {
+        if let Some(error) = dropin["error"].as_str() {
+            let _ = writeln!(text, "drop-in: {error}");
+        }
+    }
     if let Some(last) = details["last_garbled_reply"].as_str() {
         let _ = writeln!(
             text,

@@ -85,6 +85,48 @@ fn check_fails_on_a_warning_with_strict_only() {
 }
 
 #[test]
+fn check_reads_drop_ins() {
+    let place = Place::new(CONFIG);
+    let dir = place.path("mount.d");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("1.ini"), "nodes.one.source = /one\n").unwrap();
+    let ran = place.run(&["check", "--strict", "config.ini"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+    assert!(ran.stdout.contains("\none "), "{ran:?}");
+    assert!(
+        ran.stdout.ends_with("\ndrop-in mount.d/1.ini: 1 nodes\n"),
+        "{ran:?}"
+    );
+    fs::write(
+        dir.join("2.ini"),
+        "nodes.two.source = /two\nnodes.two.dest = one\n",
+    )
+    .unwrap();
+    fs::write(dir.join("3.ini"), "no INI at all").unwrap();
+    let ran = place.run(&["check", "--json", "config.ini"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+    let json: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(json["nodes"][2]["name"], "one");
+    assert_eq!(json["dropins"][0]["error"], Value::Null);
+    assert_eq!(json["dropins"][1]["nodes"], 0);
+    assert_eq!(json["warnings"][0]["file"], "mount.d/2.ini");
+    assert_eq!(json["warnings"][1]["file"], "mount.d/3.ini");
+    // It fails with --strict, and so does a mount.
+    assert_eq!(
+        place.run(&["check", "--strict", "config.ini"]).code,
+        Some(1)
+    );
+    let ran = place.mount(&["--strict"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stderr.contains("2.ini:1: nodes.two.dest"), "{ran:?}");
+    // A directory that is asked for must be there.
+    place.configure(&format!("{CONFIG}mount.dropin_dir = elsewhere\n"));
+    let ran = place.run(&["check", "config.ini"]);
+    let line = "warning: elsewhere: mount.dropin_dir: there is no such directory yet\n";
+    assert!(ran.stdout.ends_with(line), "{ran:?}");
+}
+
+#[test]
 fn check_does_not_mind_a_reader_that_goes_away() {
     let place = Place::new(CONFIG);
     let mut command = place.command("sh");

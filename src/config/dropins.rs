@@ -1,0 +1,235 @@
+//! All drop-ins of a mount: what each of them last defined, what is wrong with it now, and what they
+//! mean together with the main file.
+//!
+//! A drop-in that is wrong as a whole keeps what it last defined. Where two claim one dest or one
+//! name, the first in order has it: the main file, then the drop-ins by name. The other is reported,
+//! and has its turn when the first is gone: what a drop-in defines does not depend on the others.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use serde_json::{Value, json};
+
+use super::dropin::{Dropin, parse_dropin};
+use super::nodes::Places;
+use super::{Config, Defaults, Error, Problem, Severity, Surroundings};
+
+/// The drop-ins of one directory, by file name.
+#[derive(Debug, Clone)]
+pub struct Dropins {
+    dir: PathBuf,
+    /// Why the directory could not be read.
+    dir_wrong: Option<Problem>,
+    files: BTreeMap<String, File>,
+}
+
+/// One drop-in. It has a text, or something is wrong with it, or both.
+#[derive(Debug, Clone, Default)]
+struct File {
+    /// The last text that could be taken.
+    text: Option<String>,
+    /// What that means.
+    means: Dropin,
+    /// Why the file is not taken as it is now.
+    wrong: Option<Problem>,
+}
+
+/// How a drop-in stands beside the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The file.
+    pub file: PathBuf,
+    /// How many nodes of it are shown.
+    pub n_nodes: usize,
+    /// What is wrong with it or with some of its nodes: the first, and how many there are.
+    pub error: Option<String>,
+}
+
+impl Dropins {
+    /// None yet, of this directory.
+    pub fn new(dir: PathBuf) -> Self {
+        Self {
+            dir,
+            dir_wrong: None,
+            files: BTreeMap::new(),
+        }
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Takes the content of a drop-in, with the `defaults` of the main file. One that is wrong as a
+    /// whole leaves what it defined before.
+    pub fn take(
+        &mut self,
+        name: &str,
+        text: &[u8],
+        defaults: &Defaults,
+        surroundings: &Surroundings<'_>,
+    ) {
+        let path = self.dir.join(name);
+        let file = self.files.entry(name.into()).or_default();
+        let wrong = |message: String| Problem {
+            severity: Severity::Error,
+            file: path.clone(),
+            line: None,
+            key: None,
+            message,
+        };
+        file.wrong = match (
+            parse_dropin(&path, text, defaults, surroundings),
+            std::str::from_utf8(text),
+        ) {
+            (Ok(means), Ok(text)) => {
+                file.means = means;
+                file.text = Some(text.into());
+                None
+            }
+            (Err(Error::Wrong(problem)), _) => Some(*problem),
+            (Err(err @ Error::Read { .. }), _) => Some(wrong(err.to_string())),
+            (Ok(_), Err(err)) => Some(wrong(err.to_string())),
+        };
+    }
+
+    /// A drop-in cannot be taken; it leaves what it defined before.
+    pub fn refuse(&mut self, name: &str, why: String) {
+        self.files.entry(name.into()).or_default().wrong = Some(Problem {
+            severity: Severity::Error,
+            file: self.dir.join(name),
+            line: None,
+            key: None,
+            message: why,
+        });
+    }
+
+    /// A drop-in is gone, and with it what it defined.
+    pub fn remove(&mut self, name: &str) {
+        self.files.remove(name);
+    }
+
+    /// The directory cannot be read, or can; this says nothing of what is in it. Whether that is new.
+    pub fn refuse_dir(&mut self, why: Option<String>) -> bool {
+        let wrong = why.map(|message| Problem {
+            severity: Severity::Warning,
+            file: self.dir.clone(),
+            line: None,
+            key: Some("mount.dropin_dir".into()),
+            message,
+        });
+        let is_new = wrong != self.dir_wrong;
+        self.dir_wrong = wrong;
+        is_new
+    }
+
+    /// What is taken, with other `defaults`.
+    pub fn set_defaults(&mut self, defaults: &Defaults, surroundings: &Surroundings<'_>) {
+        for (name, file) in &mut self.files {
+            let Some(text) = &file.text else {
+                continue;
+            };
+            let path = self.dir.join(name);
+            // It was right before, and the defaults are what a node says by saying nothing.
+            if let Ok(means) = parse_dropin(&path, text.as_bytes(), defaults, surroundings) {
+                file.means = means;
+            }
+        }
+    }
+
+    /// The names of all that are known, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.files.keys().map(String::as_str)
+    }
+
+    /// The text that a drop-in was last taken with.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.files.get(name)?.text.as_deref()
+    }
+
+    /// All texts in use, by name.
+    pub fn texts(&self) -> BTreeMap<String, String> {
+        let text = |(name, file): (&String, &File)| Some((name.clone(), file.text.clone()?));
+        self.files.iter().filter_map(text).collect()
+    }
+
+    /// The main file and the drop-ins as one configuration, with the problems of all.
+    pub fn join(&self, main: &Config) -> Config {
+        let mut joined = main.clone();
+        let mut places = Places::default();
+        let mut names: HashMap<String, String> = HashMap::new();
+        let main_file: Rc<Path> = Rc::from(&*main.file);
+        joined.problems.extend(self.dir_wrong.clone());
+        for node in &main.nodes {
+            places
+                .take(node, &main_file)
+                .expect("the nodes of one file do not conflict");
+            names.insert(node.name.clone(), at(&main_file, node.line));
+        }
+        for (name, file) in &self.files {
+            let path: Rc<Path> = Rc::from(self.dir.join(name));
+            let mut problems: Vec<Problem> = file.wrong.iter().cloned().collect();
+            problems.extend(file.means.problems.iter().cloned());
+            let mut n_nodes = 0;
+            for node in &file.means.nodes {
+                let taken = match names.get(&node.name) {
+                    Some(at) => Err((
+                        format!("nodes.{}", node.name),
+                        format!("{at} has a node of this name already; choose another name"),
+                    )),
+                    None => places
+                        .take(node, &path)
+                        .map_err(|message| (format!("nodes.{}.dest", node.name), message)),
+                };
+                match taken {
+                    Ok(()) => {
+                        names.insert(node.name.clone(), at(&path, node.line));
+                        joined.nodes.push(node.clone());
+                        n_nodes += 1;
+                    }
+                    Err((key, message)) => problems.push(Problem {
+                        severity: Severity::Error,
+                        file: path.to_path_buf(),
+                        line: Some(node.line),
+                        key: Some(key),
+                        message,
+                    }),
+                }
+            }
+            joined.dropins.push(Listed {
+                file: path.to_path_buf(),
+                n_nodes,
+                error: first_error(&problems),
+            });
+            joined.problems.extend(problems);
+        }
+        joined
+    }
+}
+
+impl Listed {
+    /// As `check` and the status show it.
+    pub fn json(&self) -> Value {
+        json!({
+            "file": self.file.display().to_string(),
+            "nodes": self.n_nodes,
+            "error": self.error,
+        })
+    }
+}
+
+fn at(file: &Path, line: usize) -> String {
+    format!("{}:{line}", file.display())
+}
+
+fn first_error(problems: &[Problem]) -> Option<String> {
+    let mut errors = problems
+        .iter()
+        .filter(|problem| problem.severity == Severity::Error);
+    let first = errors.next()?.to_string();
+    Some(match errors.count() {
+        0 => first,
+        n => format!("{first} (and {n} more)"),
+    })
+}

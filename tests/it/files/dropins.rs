@@ -1,0 +1,463 @@
+//! Drop-ins: files with more nodes, followed while the mount runs.
+
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use livedata::keeper;
+use rustix::process::{Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::config;
+use crate::support::as_user::NOBODY;
+use crate::support::mount::Mount;
+use crate::support::shown::SOON;
+use crate::support::wait::{holds_for, wait_for, wait_until};
+use crate::support::zookeeper::Sandbox;
+use crate::watching::events::Watcher;
+
+/// A directory of drop-ins, there before the mount is.
+struct Dropins(TempDir);
+
+impl Dropins {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Writes a file in place.
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    /// Writes a file elsewhere, and renames it.
+    fn replace(&self, name: &str, text: &str) {
+        let temporary = self.path(".new");
+        fs::write(&temporary, text).unwrap();
+        fs::rename(temporary, self.path(name)).unwrap();
+    }
+
+    fn remove(&self, name: &str) {
+        fs::remove_file(self.path(name)).unwrap();
+    }
+
+    /// A mount with these drop-ins, and the node `main` in the main file.
+    fn mount(&self, sandbox: &Sandbox) -> Mount {
+        Mount::start(&self.config(sandbox, "nodes.main.source = /main"))
+    }
+
+    fn config(&self, sandbox: &Sandbox, nodes: &str) -> String {
+        let dir = self.0.path().display();
+        let lines = format!("mount.dropin_dir = {dir}\n{nodes}");
+        config(&sandbox.hosts(), &lines)
+    }
+}
+
+fn sandbox(name: &str) -> Sandbox {
+    let sandbox = Sandbox::new(name);
+    for name in ["main", "a", "b", "c"] {
+        sandbox.admin.create(&format!("/{name}"), name);
+    }
+    sandbox
+}
+
+/// What the server says of itself; null where it does not answer.
+fn details(mount: &Mount) -> Value {
+    let answer = keeper::ask(&mount.root(), Duration::from_secs(5)).ok();
+    let mut status: Value = answer
+        .and_then(|answer| serde_json::from_str(&answer).ok())
+        .unwrap_or(Value::Null);
+    status["details"].take()
+}
+
+/// What is wrong with each drop-in, in name order; null where nothing is.
+fn errors(mount: &Mount) -> Vec<Value> {
+    let details = details(mount);
+    let dropins = details["dropins"].as_array().cloned().unwrap_or_default();
+    dropins
+        .into_iter()
+        .map(|mut dropin| dropin["error"].take())
+        .collect()
+}
+
+/// Waits until the one drop-in is wrong for this reason.
+#[track_caller]
+fn wait_for_error(mount: &Mount, what: &str) {
+    wait_until(SOON, &format!("the status says {what:?}"), || {
+        errors(mount)
+            .iter()
+            .any(|error| error.as_str().is_some_and(|error| error.contains(what)))
+    });
+    let complaints = details(mount)["complaints"].to_string();
+    assert!(complaints.contains("1 drop-in is wrong"), "{complaints}");
+}
+
+#[track_caller]
+fn wait_until_right(mount: &Mount) {
+    wait_until(SOON, "all drop-ins are right", || {
+        let details = details(mount);
+        details["complaints"] == serde_json::json!([]) && errors(mount).iter().all(Value::is_null)
+    });
+}
+
+#[test]
+fn drop_ins_come_change_and_go() {
+    let sandbox = sandbox("dropins");
+    let dropins = Dropins::new();
+    dropins.write("a.ini", "nodes.a.source = /a\nnodes.a.dest = dir/a");
+    let mount = dropins.mount(&sandbox);
+    assert_eq!(mount.read("dir/a").unwrap(), b"a", "it is there at once");
+    let session = mount.session();
+    let main = (mount.ino("main"), mount.mtime("main"));
+    let watcher = Watcher::new([mount.path("main")]);
+
+    // Both ways of writing a file.
+    dropins.replace("b.ini", "nodes.b.source = /b");
+    mount.wait_for_content("b", "b");
+    dropins.write("c.ini", "nodes.c.source = /c");
+    mount.wait_for_content("c", "c");
+    let c = (mount.ino("c"), mount.mtime("c"));
+    dropins.write("a.ini", "nodes.a.source = /a\nnodes.a.dest = other/a");
+    mount.wait_for_content("other/a", "a");
+    mount.wait_until_gone("dir");
+    dropins.replace("b.ini", "nodes.b.source = /b\nnodes.b.dest = b2");
+    mount.wait_for_content("b2", "b");
+    mount.wait_until_gone("b");
+    // They follow their znodes.
+    sandbox.admin.set("/a", "new");
+    mount.wait_for_content("other/a", "new");
+    // An empty file defines nothing.
+    dropins.write("a.ini", "");
+    mount.wait_until_gone("other");
+    dropins.remove("b.ini");
+    mount.wait_until_gone("b2");
+
+    assert_eq!((mount.ino("c"), mount.mtime("c")), c);
+    assert_eq!((mount.ino("main"), mount.mtime("main")), main);
+    assert_eq!(watcher.now(), [], "nobody else's file was touched");
+    assert_eq!(mount.session(), session, "the session goes on");
+    wait_until_right(&mount);
+}
+
+#[test]
+fn a_reload_reads_drop_ins_too() {
+    let sandbox = sandbox("dropins-hup");
+    let dropins = Dropins::new();
+    dropins.write("b.ini", "nodes.b.source = /b");
+    let mount = dropins.mount(&sandbox);
+    // The node moves from the main file to a drop-in, and is never away.
+    dropins.write("moved.ini", "nodes.main.source = /main");
+    let with_c = dropins.config(&sandbox, "nodes.c.source = /c\ndefaults.mode = 0440");
+    mount.reload(&with_c);
+    wait_until(SOON, "the reload is done", || {
+        assert_eq!(mount.read("main").as_deref(), Some(&b"main"[..]));
+        mount.n_logged("reloaded: 3 nodes") == 1
+    });
+    mount.wait_for_content("c", "c");
+    // The defaults are those of the main file.
+    wait_until(SOON, "the new mode", || {
+        ["main", "b", "c"]
+            .iter()
+            .all(|file| mount.meta(file).permissions().mode() & 0o777 == 0o440)
+    });
+    assert_eq!(mount.n_logged("mount.* changed"), 0);
+    assert_eq!(
+        (mount.read("main").unwrap(), mount.read("b").unwrap()),
+        (b"main".into(), b"b".into())
+    );
+}
+
+#[test]
+fn a_wrong_drop_in_keeps_what_it_defined() {
+    let sandbox = sandbox("dropins-wrong");
+    let dropins = Dropins::new();
+    dropins.write("a.ini", "nodes.a.source = /a");
+    let mount = dropins.mount(&sandbox);
+    let ino = mount.ino("a");
+    for (wrong, why) in [
+        ("no INI at all", "a.ini:1"),
+        (
+            "zookeeper.hosts = evil\nnodes.b.source = /b",
+            "a drop-in holds nodes",
+        ),
+    ] {
+        dropins.write("a.ini", wrong);
+        wait_for_error(&mount, why);
+        assert_eq!(mount.ino("a"), ino);
+        assert!(!mount.has("b"));
+    }
+    assert_eq!(
+        mount.n_logged("a drop-in holds nodes"),
+        1,
+        "it is said once"
+    );
+    // It goes on with what it has, also through a reload.
+    sandbox.admin.set("/a", "2");
+    mount.wait_for_content("a", "2");
+    mount.signal(Signal::HUP);
+    mount.wait_for_log(1, "reloaded: 2 nodes");
+    assert_eq!(mount.read("a").unwrap(), b"2");
+    // Of one that is right as a whole, only the wrong node is left out.
+    dropins.write(
+        "a.ini",
+        "nodes.b.source = /b\nnodes.c.source = /c\nnodes.c.mode = 999",
+    );
+    mount.wait_for_content("b", "b");
+    mount.wait_until_gone("a");
+    assert!(!mount.has("c"));
+    wait_for_error(&mount, "nodes.c.mode");
+    dropins.write("a.ini", "nodes.a.source = /a");
+    mount.wait_for_content("a", "2");
+    mount.wait_until_gone("b");
+    wait_until_right(&mount);
+}
+
+#[test]
+fn a_half_written_drop_in_takes_nothing_away() {
+    let sandbox = sandbox("dropins-half");
+    let dropins = Dropins::new();
+    dropins.write("ab.ini", "nodes.a.source = /a\nnodes.b.source = /b");
+    let mount = dropins.mount(&sandbox);
+    let inos = || (mount.ino("a"), mount.ino("b"));
+    let before = inos();
+    // Truncated, then half of it: that alone would be right.
+    let mut half = File::create(dropins.path("ab.ini")).unwrap();
+    for (n, text) in ["", "nodes.a.source = /a\n"].iter().enumerate() {
+        half.write_all(text.as_bytes()).unwrap();
+        // The writer is slow, and others have their drop-ins read meanwhile.
+        let other = format!("nodes.c.source = /c\nnodes.c.dest = c{n}");
+        dropins.write("c.ini", &other);
+        mount.wait_for_content(&format!("c{n}"), "c");
+        mount.signal(Signal::HUP);
+        mount.wait_for_log(n + 1, "reloaded: ");
+        holds_for(Duration::from_millis(300), "nothing goes", || {
+            inos() == before
+        });
+    }
+    half.write_all(b"nodes.main2.source = /main\n").unwrap();
+    drop(half);
+    mount.wait_for_content("main2", "main");
+    mount.wait_until_gone("b");
+    assert_eq!(mount.ino("a"), before.0);
+    // An editor that moves the old file away first.
+    fs::rename(dropins.path("ab.ini"), dropins.path("ab.ini~")).unwrap();
+    dropins.write("ab.ini", "nodes.a.source = /a\nnodes.b.source = /b");
+    dropins.remove("ab.ini~");
+    wait_until(SOON, "the new one is taken", || {
+        assert!(mount.has("a"));
+        mount.has("b")
+    });
+    assert_eq!(mount.ino("a"), before.0);
+}
+
+#[test]
+fn the_first_drop_in_has_the_dest() {
+    let sandbox = sandbox("dropins-dest");
+    let dropins = Dropins::new();
+    let at_x = |node| format!("nodes.{node}.source = /{node}\nnodes.{node}.dest = x");
+    dropins.write("1.ini", &at_x("a"));
+    dropins.write("2.ini", &at_x("b"));
+    let mount = dropins.mount(&sandbox);
+    assert_eq!(mount.read("x").unwrap(), b"a");
+    wait_for_error(&mount, "1.ini:1) has the file \"x\" already");
+    assert!(errors(&mount)[0].is_null(), "the first is right");
+    dropins.remove("1.ini");
+    mount.wait_for_content("x", "b");
+    wait_until_right(&mount);
+    // The main file comes first, and a name is claimed as a dest is.
+    dropins.write("0.ini", "nodes.main.source = /c\nnodes.main.dest = y");
+    wait_for_error(&mount, "has a node of this name already");
+    assert!(!mount.has("y"));
+    dropins.write("0.ini", "nodes.y.source = /c\nnodes.y.dest = main/y");
+    wait_for_error(&mount, "\"main\" is a file, of nodes.main");
+    assert_eq!(mount.read("main").unwrap(), b"main");
+}
+
+#[test]
+fn a_drop_in_that_others_can_write_is_refused() {
+    let sandbox = sandbox("dropins-owner");
+    let dropins = Dropins::new();
+    dropins.write("a.ini", "nodes.a.source = /a");
+    let path = dropins.path("a.ini");
+    let mode = |mode| fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+    mode(0o664);
+    let mount = dropins.mount(&sandbox);
+    assert!(!mount.has("a"));
+    wait_for_error(
+        &mount,
+        "a.ini: refused: others than its owner can write it (mode 0664)",
+    );
+    mount.wait_for_log(
+        1,
+        "a.ini: refused: others than its owner can write it (mode 0664)",
+    );
+    mode(0o644);
+    mount.wait_for_content("a", "a");
+    wait_until_right(&mount);
+    let ino = mount.ino("a");
+    chown(&path, Some(NOBODY), None).unwrap();
+    wait_for_error(&mount, "a.ini: refused: it belongs to the user 65534");
+    dropins.write("a.ini", "nodes.b.source = /b");
+    holds_for(
+        Duration::from_millis(500),
+        "what it says is not taken",
+        || !mount.has("b") && mount.ino("a") == ino,
+    );
+    // What a link points to counts, and a pipe is not waited for.
+    symlink(&path, dropins.path("link.ini")).unwrap();
+    let made = std::process::Command::new("mkfifo")
+        .arg(dropins.path("pipe.ini"))
+        .status();
+    assert!(made.unwrap().success());
+    wait_until(SOON, "both are refused", || {
+        let errors = errors(&mount);
+        errors.len() == 3
+            && errors[1].to_string().contains("belongs to the user 65534")
+            && errors[2].to_string().contains("no regular file")
+    });
+    chown(&path, Some(0), None).unwrap();
+    mount.wait_for_content("b", "b");
+    mount.wait_until_gone("a");
+}
+
+#[test]
+fn temporary_files_of_editors_are_no_drop_ins() {
+    let sandbox = sandbox("dropins-editors");
+    let dropins = Dropins::new();
+    let names = [
+        ".a.ini.swp",
+        ".a.ini",
+        "a.ini~",
+        "#a.ini#",
+        "4913",
+        ".#a.ini",
+        "a.ini.bak",
+        "a",
+    ];
+    for name in names {
+        dropins.write(name, "nodes.a.source = /a");
+    }
+    let mount = dropins.mount(&sandbox);
+    for name in names {
+        dropins.write(name, "nodes.a.source = /a\n");
+    }
+    dropins.write("z.ini", "nodes.b.source = /b");
+    mount.wait_for_content("b", "b");
+    assert!(!mount.has("a"));
+    assert_eq!(errors(&mount), [Value::Null]);
+}
+
+#[test]
+fn a_successor_keeps_what_a_drop_in_defined() {
+    let sandbox = sandbox("dropins-successor");
+    let dropins = Dropins::new();
+    dropins.write("a.ini", "nodes.a.source = /a");
+    dropins.write("b.ini", "nodes.b.source = /b");
+    let mount = dropins.mount(&sandbox);
+    dropins.write("c.ini", "nodes.c.source = /c\nnodes.c.dest = dir/c");
+    mount.wait_for_content("dir/c", "c");
+    let inos = ["a", "b", "dir/c"].map(|file| mount.ino(file));
+    let mut half = None;
+    for n in 1..=3 {
+        let server = mount.server().unwrap();
+        kill_process(server, Signal::STOP).unwrap();
+        // It sees nothing of all this. The second time everything is a reason to keep.
+        match n {
+            1 => dropins.write("a.ini", "no INI at all"),
+            2 => {
+                half = Some(File::create(dropins.path("c.ini")).unwrap());
+                fs::write(mount.config(), "no INI at all").unwrap();
+            }
+            _ => {}
+        }
+        kill_process(server, Signal::KILL).unwrap();
+        wait_until(SOON, "another server", || {
+            mount.server().is_some_and(|other| other != server) && !details(&mount).is_null()
+        });
+        let content = format!("after {n}");
+        for (name, file) in [("a", "a"), ("b", "b"), ("c", "dir/c")] {
+            assert!(mount.has(file), "{file}, {n}");
+            sandbox.admin.set(&format!("/{name}"), &content);
+            mount.wait_for_content(file, &content);
+        }
+    }
+    assert_ne!(["a", "b", "dir/c"].map(|file| mount.ino(file)), inos);
+    wait_for_error(&mount, "a.ini:1");
+    assert!(mount.has("a") && mount.has("dir/c"));
+    let mut half = half.unwrap();
+    half.write_all(b"nodes.c.source = /c\n").unwrap();
+    drop(half);
+    mount.wait_for_content("c", "after 3");
+    dropins.remove("b.ini");
+    mount.wait_until_gone("b");
+    assert_eq!(mount.read("a").unwrap(), b"after 3");
+}
+
+#[test]
+fn the_directory_may_come_and_go() {
+    let sandbox = sandbox("dropins-dir");
+    let mount = Mount::start(&config(&sandbox.hosts(), "nodes.main.source = /main"));
+    let ino = mount.ino("main");
+    let dir = mount.config().with_file_name("mount.d");
+    assert_eq!(mount.n_logged("mount.d"), 0, "nobody asked for it");
+    for _ in 0..2 {
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("a.ini"), "nodes.a.source = /a").unwrap();
+        mount.wait_for_content("a", "a");
+        fs::write(dir.join("b.ini"), "nodes.b.source = /b").unwrap();
+        mount.wait_for_content("b", "b");
+        fs::remove_dir_all(&dir).unwrap();
+        mount.wait_until_gone("a");
+        mount.wait_until_gone("b");
+    }
+    // As Kubernetes shows a config map: one rename exchanges all files.
+    let version = |n: usize, node: &str| {
+        let version = dir.join(format!("..{n}"));
+        fs::create_dir(&version).unwrap();
+        let text = format!("nodes.{node}.source = /{node}");
+        fs::write(version.join("x.ini"), text).unwrap();
+        symlink(format!("..{n}"), dir.join("..data_tmp")).unwrap();
+        fs::rename(dir.join("..data_tmp"), dir.join("..data")).unwrap();
+    };
+    fs::create_dir(&dir).unwrap();
+    version(1, "a");
+    symlink("..data/x.ini", dir.join("x.ini")).unwrap();
+    mount.wait_for_content("a", "a");
+    version(2, "b");
+    mount.wait_for_content("b", "b");
+    mount.wait_until_gone("a");
+    assert_eq!(mount.ino("main"), ino);
+}
+
+#[test]
+fn a_thousand_drop_ins() {
+    const N: usize = 1000;
+    let sandbox = Sandbox::new("dropins-many");
+    sandbox.admin.create("/main", "main");
+    let dropins = Dropins::new();
+    let text = |n: usize| format!("nodes.n{n}.source = /main\nnodes.n{n}.dest = many/{n}\n");
+    for n in 0..N {
+        dropins.write(&format!("{n}.ini"), &text(n));
+    }
+    let start = Instant::now();
+    let mount = dropins.mount(&sandbox);
+    println!("{N} drop-ins: mounted after {:?}", start.elapsed());
+    let count = || fs::read_dir(mount.path("many")).map_or(0, Iterator::count);
+    assert_eq!(count(), N);
+    // All of them change at once.
+    for n in 0..N {
+        dropins.replace(&format!("{n}.ini"), &text(n + N));
+    }
+    let start = Instant::now();
+    wait_for(SOON, "all are taken", || {
+        (mount.has(&format!("many/{}", 2 * N - 1)) && count() == N).then_some(())
+    });
+    println!("{N} drop-ins: changed after {:?}", start.elapsed());
+    wait_until_right(&mount);
+}
