@@ -181,7 +181,8 @@ impl Read {
 
     fn why_untrusted(&self, host: &str, wrong: CertificateError) -> String {
         match wrong {
-            CertificateError::UnknownIssuer => format!(
+            // Another CA of the same name signs otherwise.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
                 "its certificate is not signed by a CA in {}",
                 self.ca_file.display()
             ),

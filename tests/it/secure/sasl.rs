@@ -68,7 +68,7 @@ fn only_the_right_user_and_password_read() {
 
     write_secrets("wrong");
     let mount = Mount::start_with(&config(&plain, &lines("reader", sasl)), &["--wait", "1ms"]);
-    let reason = format!("warn: ZooKeeper: {plain}: authentication failed; trying on\n");
+    let reason = format!("warn: ZooKeeper: {plain}: authentication failed; trying on");
     mount.wait_for_log(1, &reason);
     assert!(!mount.has("a"));
     write_secrets("pass: word");

@@ -17,7 +17,7 @@ const NODE: &str = "nodes.a.source = /a";
 fn refused(hosts: &str, lines: &str, reason: &str) -> Mount {
     let config = config(hosts, &format!("{NODE}\n{lines}"));
     let mount = Mount::start_with(&config, &["--wait", "1ms"]);
-    mount.wait_for_log(1, &format!("warn: ZooKeeper: {reason}; trying on\n"));
+    mount.wait_for_log(1, &format!("warn: ZooKeeper: {reason}; trying on"));
     assert!(!mount.has("a"));
     mount
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tempfile::TempDir;
 
@@ -12,16 +13,18 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Makes `ca.pem`.
+    /// Makes `ca.pem`, for a CA that has a name of its own.
     #[track_caller]
     pub fn new() -> Self {
+        static N_AUTHORITIES: AtomicUsize = AtomicUsize::new(0);
+        let n = N_AUTHORITIES.fetch_add(1, Ordering::Relaxed);
         let authority = Self {
             dir: tempfile::tempdir().unwrap(),
         };
-        authority.openssl(
+        authority.openssl(&format!(
             "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
-             -keyout ca.key -out ca.pem -subj /CN=ca",
-        );
+             -keyout ca.key -out ca.pem -subj /CN=ca{n}"
+        ));
         authority
     }
 
