@@ -199,6 +199,8 @@ impl Read {
             CertificateError::NotValidForNameContext { presented, .. } => match &presented[..] {
                 [] => format!("its certificate is not for {}, but for no name", bare(host)),
                 names => {
+                    // They come as `DnsName("zk01")` and `IpAddress(10.0.0.1)`.
+                    let names: Vec<_> = names.iter().map(|name| plain(name)).collect();
                     let names = names.join(", ");
                     format!("its certificate is not for {}, but for {names}", bare(host))
                 }
@@ -283,6 +285,12 @@ fn tls_error(err: io::Error) -> Option<rustls::Error> {
 fn bare(host: &str) -> &str {
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     name.trim_start_matches('[').trim_end_matches(']')
+}
+
+/// What is in the brackets and the quotes.
+fn plain(name: &str) -> &str {
+    let inner = name.split_once('(').map_or(name, |(_, inner)| inner);
+    inner.trim_end_matches(')').trim_matches('"')
 }
 
 fn system_cas() -> Result<PathBuf, String> {
