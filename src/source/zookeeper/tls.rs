@@ -262,8 +262,8 @@ fn shake_hands(
         step(&mut connection)?;
     }
     let mut session = rustls::Stream::new(&mut connection, &mut stream);
-    match session.read(&mut [0]) {
-        Ok(_) => Ok(()),
+    match session.read_exact(&mut [0]) {
+        Ok(()) => Ok(()),
         Err(err) => tls_error(err).map_or(Ok(()), |err| Err(Failed::Tls(err))),
     }
 }
