@@ -98,8 +98,30 @@ pub struct ZooKeeper {
     pub chroot: Option<ZnodePath>,
     /// The session timeout to ask for; between 1 millisecond and 2^31 - 1 of them.
     pub timeout: Duration,
-    /// The names of the secrets that hold `user:password`, each for the scheme `digest`.
+    /// The names of the secrets that hold `user:password`, each for the scheme `digest`; exactly
+    /// one with `sasl`, and for that only.
     pub credentials: Vec<String>,
+    /// How the connection is encrypted and the servers verified; none for plain text.
+    pub tls: Option<Tls>,
+    /// How we authenticate ourselves, instead of by the scheme `digest`.
+    pub sasl: Option<Sasl>,
+}
+
+/// TLS with servers that are always verified, by certificate and by host name. Relative paths were
+/// taken from the directory of the configuration file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// A PEM file with the CAs that servers are verified by; none for those of the system.
+    pub ca_cert: Option<PathBuf>,
+    /// PEM files with our certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// A SASL mechanism.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sasl {
+    /// DIGEST-MD5, with the user and the password of the one credential.
+    DigestMd5,
 }
 
 /// The log.
@@ -331,6 +353,15 @@ impl OnDisconnect {
         match self {
             Self::Stale => "stale",
             Self::Error => "error",
+        }
+    }
+}
+
+impl Sasl {
+    /// The word for it in a configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DigestMd5 => "digest-md5",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The ZooKeeper service that a configuration names.
 
-use crate::config::{self, Config};
-use crate::source::zookeeper::ZooKeeper;
+use crate::config::{self, Config, Sasl};
+use crate::source::zookeeper::{Tls, ZooKeeper};
 
 /// Names the service and the part of it, so that what was learnt of another is not taken for it. That
 /// an ensemble of other hosts is the same one nobody can tell.
@@ -14,9 +14,13 @@ pub fn identity(config: &Config) -> String {
 }
 
 /// A source that reads the configured secrets anew at each attempt to connect, and none where no
-/// credentials are configured.
+/// credentials are configured; certificates likewise.
 pub fn zookeeper(config: &Config) -> ZooKeeper {
     let (secrets, names) = (config.secrets.clone(), config.zookeeper.credentials.clone());
+    let tls = config.zookeeper.tls.as_ref().map(|tls| Tls {
+        ca_cert: tls.ca_cert.clone(),
+        identity: tls.identity.clone(),
+    });
     ZooKeeper::new(
         config.zookeeper.hosts.iter().cloned(),
         config.zookeeper.chroot.as_ref(),
@@ -27,4 +31,6 @@ pub fn zookeeper(config: &Config) -> ZooKeeper {
                 .map_err(|err| format!("{:#}", anyhow::Error::new(err))),
         }),
     )
+    .with_tls(tls)
+    .with_sasl_digest_md5(config.zookeeper.sasl == Some(Sasl::DigestMd5))
 }

@@ -198,4 +198,7 @@ pub enum ConnectError {
     /// The credentials could not be read.
     #[error("credentials: {0}")]
     Credentials(String),
+    /// The certificates could not be read.
+    #[error("TLS: {0}")]
+    Certificates(String),
 }

@@ -26,6 +26,8 @@ need() { # need PACKAGE FILE-OR-COMMAND
 need zookeeper /usr/share/zookeeper/bin/zkCli.sh
 need libzookeeper-java /usr/share/java/zookeeper.jar
 need libslf4j-java /usr/share/java/slf4j-simple.jar
+need libnetty-java /usr/share/java/netty-codec.jar
+need openssl openssl
 need default-jre-headless java
 need fuse3 fusermount3
 need util-linux setpriv

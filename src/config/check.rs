@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::path::Path;
 
 use nix::unistd::{Gid, Group, Uid, User};
 use serde_json::{Value, json};
 
 use super::dropins::Listed;
-use super::{Config, Node, Problem};
+use super::{Config, Node, Problem, Sasl, Tls};
 
 /// For people: the connection, a line for each node, then the problems. Ends with a newline.
 pub fn table(config: &Config) -> String {
@@ -50,6 +51,8 @@ pub fn json(config: &Config) -> Value {
             "chroot": config.zookeeper.chroot.as_ref().map(ToString::to_string),
             "timeout_ms": milliseconds(config.zookeeper.timeout),
             "credentials": config.zookeeper.credentials,
+            "tls": config.zookeeper.tls.as_ref().map(tls),
+            "sasl_mechanism": config.zookeeper.sasl.map(Sasl::as_str),
         },
         "heartbeat_interval_ms": milliseconds(config.heartbeat_interval),
         "cache_dir": config.cache_dir.as_ref().map(|dir| dir.display().to_string()),
@@ -72,7 +75,29 @@ fn connection(config: &Config) -> String {
         let names = zookeeper.credentials.join(", ");
         text += &format!(", credentials {}", printable(&names));
     }
+    if let Some(sasl) = zookeeper.sasl {
+        text += &format!(" by SASL {}", sasl.as_str());
+    }
+    if let Some(tls) = &zookeeper.tls {
+        match &tls.ca_cert {
+            Some(file) => text += &format!(", TLS with the CAs in {}", file.display()),
+            None => text += ", TLS with the CAs of the system",
+        }
+        if let Some((cert, _)) = &tls.identity {
+            text += &format!(" as {}", cert.display());
+        }
+        text = printable(&text);
+    }
     text + "\n"
+}
+
+fn tls(tls: &Tls) -> Value {
+    let text = |path: &Path| path.display().to_string();
+    json!({
+        "ca_cert": tls.ca_cert.as_deref().map(text),
+        "cert": tls.identity.as_ref().map(|(cert, _)| text(cert)),
+        "key": tls.identity.as_ref().map(|(_, key)| text(key)),
+    })
 }
 
 fn row(node: &Node, names: &mut Names) -> [String; 5] {

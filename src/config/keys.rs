@@ -1,6 +1,6 @@
 //! The keys there are, and which of them this version does not support yet: one table.
 //!
-//! Whoever implements a key deletes its row's `Later` or `Refused` (and reads the key, of course).
+//! Whoever implements a key deletes its row's `Later` (and reads the key, of course).
 
 use super::values;
 
@@ -11,9 +11,6 @@ pub(super) enum Support {
     Now,
     /// It is ignored with a warning, unless it asks for what is so anyway.
     Later(Harmless),
-    /// It is a fatal error, unless it asks for what is so anyway: without it the user would be less
-    /// safe than they believe.
-    Refused(Harmless),
 }
 
 /// The value of a key that asks for nothing; an empty value always does.
@@ -26,19 +23,19 @@ pub(super) enum Harmless {
 }
 
 use Harmless::{False, Nothing};
-use Support::{Later, Now, Refused};
+use Support::{Later, Now};
 
 /// Every key; `*` stands for one name without a dot.
 const KEYS: &[(&str, Support)] = &[
     ("zookeeper.hosts", Now),
     ("zookeeper.credentials", Now),
     ("zookeeper.timeout", Now),
-    ("zookeeper.tls", Refused(False)),
-    ("zookeeper.ca_cert", Later(Nothing)),
-    ("zookeeper.cert", Later(Nothing)),
-    ("zookeeper.key", Later(Nothing)),
-    ("zookeeper.verify", Later(Nothing)),
-    ("zookeeper.sasl_mechanism", Refused(Nothing)),
+    ("zookeeper.tls", Now),
+    ("zookeeper.ca_cert", Now),
+    ("zookeeper.cert", Now),
+    ("zookeeper.key", Now),
+    ("zookeeper.verify", Now),
+    ("zookeeper.sasl_mechanism", Now),
     ("zookeeper.read_only", Later(False)),
     ("secrets.path", Now),
     ("secrets.provider", Now),
@@ -199,7 +196,7 @@ mod tests {
     fn known_keys() {
         for (key, expected) in [
             ("zookeeper.hosts", Some(Now)),
-            ("zookeeper.tls", Some(Refused(False))),
+            ("zookeeper.read_only", Some(Later(False))),
             ("nodes.a.source", Some(Now)),
             ("nodes.a.hooks", Some(Later(Nothing))),
             ("nodes..source", None),

@@ -139,13 +139,6 @@ impl<'a> RawConfig<'a> {
             Some(Support::Now) => None,
             Some(Support::Later(harmless)) if harmless.is(&setting.value) => None,
             Some(Support::Later(_)) => Some("not supported by this version yet; ignored".into()),
-            Some(Support::Refused(harmless)) if harmless.is(&setting.value) => None,
-            Some(Support::Refused(_)) => {
-                let message = "not supported by this version yet, and without it the connection \
-                               would be less safe than this file asks for; remove it to connect \
-                               in plain text";
-                return Err(self.fatal(&setting, message.into()));
-            }
             None => match (dotted_name(&setting.key), keys::nearest(&setting.key)) {
                 (Some(right), _) => {
                     let message = format!("a name has no dot, so this is left out; write {right}");

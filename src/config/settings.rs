@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::nodes::{self, Accounts};
 use super::raw::{Kind, RawConfig, wrong};
 use super::{
-    Config, Defaults, Error, Log, Mount, OnDelete, OnDisconnect, Problem, Provider, Secrets,
-    Severity, Surroundings, ZooKeeper, values,
+    Config, Defaults, Error, Log, Mount, OnDelete, OnDisconnect, Problem, Provider, Sasl, Secrets,
+    Severity, Surroundings, Tls, ZooKeeper, values,
 };
 
 /// As in Baseplate.
@@ -134,9 +134,15 @@ fn zookeeper(raw: &RawConfig<'_>, problems: &mut Vec<Problem>) -> Result<ZooKeep
             ),
         });
     }
+    let credentials = raw
+        .setting("zookeeper.credentials")
+        .map(|setting| values::list(&setting.value))
+        .unwrap_or_default();
     Ok(ZooKeeper {
         hosts,
         chroot,
+        tls: tls(raw, problems)?,
+        sasl: sasl(raw, credentials.len())?,
         timeout: raw.value("zookeeper.timeout", Duration::from_secs(5), |text| {
             let timeout = values::some_time(text)?;
             if timeout > MAX_TIMEOUT {
@@ -146,9 +152,84 @@ fn zookeeper(raw: &RawConfig<'_>, problems: &mut Vec<Problem>) -> Result<ZooKeep
             }
             Ok(timeout)
         })?,
-        credentials: raw
-            .setting("zookeeper.credentials")
-            .map(|setting| values::list(&setting.value))
-            .unwrap_or_default(),
+        credentials,
     })
+}
+
+fn tls(raw: &RawConfig<'_>, problems: &mut Vec<Problem>) -> Result<Option<Tls>, Error> {
+    let is_on = raw.value("zookeeper.tls", false, values::boolean)?;
+    if !is_on {
+        for key in ["ca_cert", "cert", "key", "verify"] {
+            let Some(setting) = raw.setting(&format!("zookeeper.{key}")) else {
+                continue;
+            };
+            problems.push(Problem {
+                severity: Severity::Warning,
+                file: raw.file.into(),
+                line: Some(setting.line),
+                key: Some(setting.key.clone()),
+                message: "has no effect without zookeeper.tls = true".into(),
+            });
+        }
+        return Ok(None);
+    }
+    raw.value("zookeeper.verify", true, |text| {
+        match values::boolean(text)? {
+            true => Ok(true),
+            // The client always verifies: to go on would be stricter than the file asks for.
+            false => Err(
+                "servers are always verified, by certificate and by host name; name the CA \
+                      of their certificates in zookeeper.ca_cert, and remove this"
+                    .into(),
+            ),
+        }
+    })?;
+    let path = |key| {
+        raw.setting(key)
+            .map(|setting| beside(raw.file, &setting.value))
+    };
+    let identity = match (raw.setting("zookeeper.cert"), raw.setting("zookeeper.key")) {
+        (Some(cert), Some(key)) => {
+            Some((beside(raw.file, &cert.value), beside(raw.file, &key.value)))
+        }
+        (None, None) => None,
+        (Some(lone), None) => {
+            let message = "zookeeper.key is missing; write both of them, or neither";
+            return Err(raw.fatal(lone, message.into()));
+        }
+        (None, Some(lone)) => {
+            let message = "zookeeper.cert is missing; write both of them, or neither";
+            return Err(raw.fatal(lone, message.into()));
+        }
+    };
+    Ok(Some(Tls {
+        ca_cert: path("zookeeper.ca_cert"),
+        identity,
+    }))
+}
+
+fn sasl(raw: &RawConfig<'_>, n_credentials: usize) -> Result<Option<Sasl>, Error> {
+    let Some(setting) = raw.setting("zookeeper.sasl_mechanism") else {
+        return Ok(None);
+    };
+    if !setting.value.eq_ignore_ascii_case("digest-md5") {
+        let message = format!(
+            "{:?} is no mechanism of this version; write digest-md5",
+            setting.value
+        );
+        return Err(raw.fatal(setting, message));
+    }
+    if n_credentials != 1 {
+        let message = format!(
+            "needs one secret with user:password, and zookeeper.credentials names {}; write \
+             zookeeper.credentials = NAME",
+            if n_credentials == 0 {
+                "none".into()
+            } else {
+                n_credentials.to_string()
+            }
+        );
+        return Err(raw.fatal(setting, message));
+    }
+    Ok(Some(Sasl::DigestMd5))
 }

@@ -13,6 +13,7 @@
 
 mod caught;
 mod connecting;
+mod tls;
 mod waiting;
 
 use std::future::Future;
@@ -29,6 +30,7 @@ use zookeeper_client as zk;
 pub use self::caught::Garbled;
 use self::caught::{catching, count};
 use self::connecting::{holding_tasks, why_unreachable};
+pub use self::tls::Tls;
 use self::waiting::{Asked, Waiting};
 use crate::path::ZnodePath;
 use crate::source::{ConnectError, Error, Session, Source, Stat, Value};
@@ -51,6 +53,9 @@ pub struct ZooKeeper {
     chroot: String,
     timeout: Duration,
     credentials: Credentials,
+    /// Whether they are for SASL, or each for the scheme `digest`.
+    has_sasl: bool,
+    tls: Option<Tls>,
     n_attempts: AtomicUsize,
 }
 
@@ -95,8 +100,20 @@ impl ZooKeeper {
             chroot,
             timeout,
             credentials,
+            has_sasl: false,
+            tls: None,
             n_attempts: AtomicUsize::new(0),
         }
+    }
+
+    /// Speaks TLS, or plain text.
+    pub fn with_tls(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// Uses the credential, which must be one, for SASL DIGEST-MD5.
+    pub fn with_sasl_digest_md5(self, has_sasl: bool) -> Self {
+        Self { has_sasl, ..self }
     }
 }
 
@@ -110,12 +127,34 @@ impl Source for ZooKeeper {
             .with_session_timeout(self.timeout)
             .with_fail_eagerly();
         let credentials = (self.credentials)().map_err(ConnectError::Credentials)?;
-        for credential in &credentials {
-            connector = connector.with_auth("digest", credential);
+        if self.has_sasl {
+            let (user, password) = sasl_user(&credentials).map_err(ConnectError::Credentials)?;
+            connector = connector.with_sasl(zk::SaslOptions::digest_md5(user, password));
+        } else {
+            for credential in &credentials {
+                connector = connector.with_auth("digest", credential);
+            }
+        }
+        let tls = match &self.tls {
+            Some(files) => Some(files.read().map_err(ConnectError::Certificates)?),
+            None => None,
+        };
+        if let Some(tls) = &tls {
+            let options = tls.options().map_err(ConnectError::Certificates)?;
+            connector = connector.with_tls(options);
+            if let Err(reason) = tls::server_name(&host) {
+                return Err(ConnectError::Unreachable { host, reason });
+            }
         }
         let cluster = format!("{host}{}", self.chroot);
         let patience = CONNECT_TIMEOUT.min(self.timeout);
-        let connected = catching(holding_tasks(connector.connect(&cluster)));
+        let is_secure = tls.is_some();
+        let connected = catching(holding_tasks(async {
+            match is_secure {
+                true => connector.secure_connect(&cluster).await,
+                false => connector.connect(&cluster).await,
+            }
+        }));
         let reason = match tokio::time::timeout(patience, connected).await {
             Ok(Ok((Ok(client), tasks))) => {
                 let granted = client.session_timeout();
@@ -132,7 +171,7 @@ impl Source for ZooKeeper {
                 return Err(ConnectError::AuthFailed { host });
             }
             // The client keeps the cause to its log ("no available hosts"), so ask again.
-            Ok(Ok((Err(_), _))) => why_unreachable(&host, patience).await,
+            Ok(Ok((Err(_), _))) => why_unreachable(&host, tls, patience).await,
             Ok(Err(words)) => {
                 let reason = format!("the client panicked: {words}");
                 count(&reason);
@@ -387,6 +426,22 @@ impl From<zk::Error> for Error {
             other => Self::Other(other.to_string()),
         }
     }
+}
+
+/// The user and the password of the one credential.
+fn sasl_user(credentials: &[Vec<u8>]) -> Result<(String, String), String> {
+    let [credential] = credentials else {
+        return Err(format!(
+            "SASL takes one credential, not {}",
+            credentials.len()
+        ));
+    };
+    let credential = std::str::from_utf8(credential);
+    let (user, password) = credential
+        .ok()
+        .and_then(|text| text.split_once(':'))
+        .ok_or("for SASL the secret must be user:password in UTF-8")?;
+    Ok((user.into(), password.into()))
 }
 
 /// The client cuts the Stat off the end of a reply and trusts that the rest is the content: a

@@ -78,7 +78,11 @@ async fn attempt_once<S: Source>(
             reasons.0.insert(host, reason);
             return Ok(None);
         }
-        Err(err @ (ConnectError::AuthFailed { .. } | ConnectError::Credentials(_))) => {
+        Err(
+            err @ (ConnectError::AuthFailed { .. }
+            | ConnectError::Credentials(_)
+            | ConnectError::Certificates(_)),
+        ) => {
             return Err(Unreached::Refused(err.to_string()));
         }
     };

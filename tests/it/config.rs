@@ -6,7 +6,7 @@ use livedata::config::check;
 use livedata::config::dropin::{Dropin, parse_dropin};
 use livedata::config::dropin_dir::is_dropin;
 use livedata::config::dropins::Dropins;
-use livedata::config::{Config, Error, OnDelete, OnDisconnect, Provider, Surroundings};
+use livedata::config::{Config, Error, OnDelete, OnDisconnect, Provider, Sasl, Surroundings, Tls};
 use proptest::prelude::*;
 
 /// The environment of all tests here: a user 1234 of the group 5678 mounts at /mnt/live.
@@ -361,25 +361,108 @@ fn wrong_settings() {
             ],
         ),
         (
-            "zookeeper.tls = true",
+            "zookeeper.tls = perhaps",
             &[
-                "fatal: live.ini:3: zookeeper.tls: not supported by this version yet, and without it the connection would be less safe than this file asks for; remove it to connect in plain text",
+                "fatal: live.ini:3: zookeeper.tls: \"perhaps\" is not a boolean; write true or false",
             ],
         ),
         (
-            "zookeeper.tls = perhaps",
+            "zookeeper.tls = true\nzookeeper.verify = no",
             &[
-                "fatal: live.ini:3: zookeeper.tls: not supported by this version yet, and without it the connection would be less safe than this file asks for; remove it to connect in plain text",
+                "fatal: live.ini:4: zookeeper.verify: servers are always verified, by certificate and by host name; name the CA of their certificates in zookeeper.ca_cert, and remove this",
+            ],
+        ),
+        (
+            "zookeeper.tls = true\nzookeeper.verify = hostname",
+            &[
+                "fatal: live.ini:4: zookeeper.verify: \"hostname\" is not a boolean; write true or false",
+            ],
+        ),
+        (
+            "zookeeper.tls = true\nzookeeper.cert = c.pem",
+            &[
+                "fatal: live.ini:4: zookeeper.cert: zookeeper.key is missing; write both of them, or neither",
+            ],
+        ),
+        (
+            "zookeeper.tls = true\nzookeeper.key = c.key",
+            &[
+                "fatal: live.ini:4: zookeeper.key: zookeeper.cert is missing; write both of them, or neither",
+            ],
+        ),
+        (
+            "zookeeper.tls = no\nzookeeper.ca_cert = ca.pem\nzookeeper.verify = no",
+            &[
+                "warning: live.ini:4: zookeeper.ca_cert: has no effect without zookeeper.tls = true",
+                "warning: live.ini:5: zookeeper.verify: has no effect without zookeeper.tls = true",
+            ],
+        ),
+        (
+            "zookeeper.sasl_mechanism = gssapi",
+            &[
+                "fatal: live.ini:3: zookeeper.sasl_mechanism: \"gssapi\" is no mechanism of this version; write digest-md5",
             ],
         ),
         (
             "zookeeper.sasl_mechanism = digest-md5",
             &[
-                "fatal: live.ini:3: zookeeper.sasl_mechanism: not supported by this version yet, and without it the connection would be less safe than this file asks for; remove it to connect in plain text",
+                "fatal: live.ini:3: zookeeper.sasl_mechanism: needs one secret with user:password, and zookeeper.credentials names none; write zookeeper.credentials = NAME",
+            ],
+        ),
+        (
+            "zookeeper.credentials = a, b\nzookeeper.sasl_mechanism = digest-md5",
+            &[
+                "fatal: live.ini:4: zookeeper.sasl_mechanism: needs one secret with user:password, and zookeeper.credentials names 2; write zookeeper.credentials = NAME",
             ],
         ),
         ("zookeeper.tls = off\nzookeeper.sasl_mechanism =\n", &[]),
+        ("zookeeper.tls = on\nzookeeper.verify = true", &[]),
     ]);
+}
+
+#[test]
+fn a_connection_that_is_secure() {
+    let text = "zookeeper.hosts = zk01
+zookeeper.credentials = secret/zk
+zookeeper.sasl_mechanism = DIGEST-MD5
+zookeeper.tls = true
+zookeeper.ca_cert = pem/ca.pem
+zookeeper.cert = /etc/c.pem
+zookeeper.key = c.key
+";
+    let config = Config::parse(
+        Path::new("/etc/live/live.ini"),
+        text.as_bytes(),
+        &SURROUNDINGS,
+    );
+    let config = config.unwrap();
+    assert_eq!(config.problems, []);
+    assert_eq!(config.zookeeper.sasl, Some(Sasl::DigestMd5));
+    assert_eq!(
+        config.zookeeper.tls,
+        Some(Tls {
+            ca_cert: Some("/etc/live/pem/ca.pem".into()),
+            identity: Some(("/etc/c.pem".into(), "/etc/live/c.key".into())),
+        })
+    );
+    assert_eq!(
+        check::table(&config),
+        "ZooKeeper zk01:2181, session timeout 5s, credentials secret/zk by SASL digest-md5, TLS with \
+         the CAs in /etc/live/pem/ca.pem as /etc/c.pem\nno nodes\n"
+    );
+    let zookeeper = &check::json(&config)["zookeeper"];
+    assert_eq!(zookeeper["sasl_mechanism"], "digest-md5");
+    assert_eq!(
+        zookeeper["tls"],
+        serde_json::json!({
+            "ca_cert": "/etc/live/pem/ca.pem", "cert": "/etc/c.pem", "key": "/etc/live/c.key",
+        })
+    );
+    let config = parse("zookeeper.hosts = zk01\nzookeeper.tls = true").unwrap();
+    assert_eq!(
+        check::table(&config),
+        "ZooKeeper zk01:2181, session timeout 5s, TLS with the CAs of the system\nno nodes\n"
+    );
 }
 
 #[test]
@@ -556,12 +639,11 @@ fn keys_of_later_versions() {
             ],
         ),
         (
-            "mount.xattr = true\nmount.status_dir = d\nzookeeper.ca_cert = /ca\nzookeeper.read_only = on",
+            "mount.xattr = true\nmount.status_dir = d\nzookeeper.read_only = on",
             &[
                 "warning: live.ini:3: mount.xattr: not supported by this version yet; ignored",
                 "warning: live.ini:4: mount.status_dir: not supported by this version yet; ignored",
-                "warning: live.ini:5: zookeeper.ca_cert: not supported by this version yet; ignored",
-                "warning: live.ini:6: zookeeper.read_only: not supported by this version yet; ignored",
+                "warning: live.ini:5: zookeeper.read_only: not supported by this version yet; ignored",
             ],
         ),
         (
@@ -648,6 +730,8 @@ warning: live.ini:13: zookeeper.host: unknown key; did you mean zookeeper.hosts?
                 "chroot": "/base",
                 "timeout_ms": 5000,
                 "credentials": ["secret/zk"],
+                "tls": null,
+                "sasl_mechanism": null,
             },
             "heartbeat_interval_ms": 300_000,
             "cache_dir": null,

@@ -17,6 +17,7 @@ mod live;
 mod mirror;
 mod outages;
 mod record;
+mod secure;
 mod source;
 mod support;
 mod survival;

@@ -8,6 +8,7 @@
 
 pub mod admin;
 pub mod as_user;
+pub mod certificates;
 pub mod mount;
 pub mod place;
 pub mod process;

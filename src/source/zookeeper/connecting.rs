@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::tls::{self, Read};
+
 /// Polls `connecting` with a spawner of our own, and gives back what it wanted spawned.
 pub(super) async fn holding_tasks<T>(
     connecting: impl Future<Output = T>,
@@ -33,7 +35,7 @@ pub(super) async fn holding_tasks<T>(
 }
 
 /// Finds the words for a failed connection by doing its first steps again.
-pub(super) async fn why_unreachable(host: &str, patience: Duration) -> String {
+pub(super) async fn why_unreachable(host: &str, tls: Option<Read>, patience: Duration) -> String {
     let host = host.to_owned();
     let asked = tokio::task::spawn_blocking(move || {
         let addresses = match host.to_socket_addrs() {
@@ -43,7 +45,16 @@ pub(super) async fn why_unreachable(host: &str, patience: Duration) -> String {
         let mut reason = "the name has no address".to_string();
         for address in addresses {
             match std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
-                Ok(_) => return "accepts connections, but does not serve ZooKeeper".into(),
+                Ok(stream) => {
+                    let reason = match &tls {
+                        Some(tls) => tls.why_refused(&host, stream),
+                        None => tls::is_spoken(stream)
+                            .then(|| "speaks TLS on this port; write zookeeper.tls = true".into()),
+                    };
+                    return reason.unwrap_or_else(|| {
+                        "accepts connections, but does not serve ZooKeeper".into()
+                    });
+                }
                 Err(err) => reason = err.to_string(),
             }
         }

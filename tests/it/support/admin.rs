@@ -154,6 +154,12 @@ impl Admin {
         user.set_acl(path, zk::Permission::ALL, zk::AuthId::authed());
     }
 
+    /// Gives all rights on a znode to a user of SASL, and none to others.
+    #[track_caller]
+    pub fn set_acl_sasl(&self, path: &str, user: &str) {
+        self.set_acl(path, zk::Permission::ALL, zk::AuthId::new("sasl", user));
+    }
+
     /// Gives all rights on a znode to anyone.
     #[track_caller]
     pub fn set_acl_world(&self, path: &str) {

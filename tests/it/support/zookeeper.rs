@@ -22,8 +22,10 @@ pub const SUPER_USER: &str = "super:tests";
 /// The id that [`SUPER_USER`] has on the servers: `super:` and the base64 of its SHA-1.
 const SUPER_DIGEST: &str = "super:9G470tPHK3ZqT2WT/hS/SEaJIEM=";
 
-/// With the binding that Debian's slf4j brings, so that the server has a log.
-const CLASS_PATH: &str = "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-simple.jar";
+/// With the binding that Debian's slf4j brings, so that the server has a log, and what Netty needs
+/// for TLS and the package does not name.
+const CLASS_PATH: &str = "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-simple.jar:\
+                          /usr/share/java/netty-codec.jar:/usr/share/java/netty-resolver.jar";
 
 /// How long a server may take to start, on a busy machine.
 const START: Duration = Duration::from_secs(40);
@@ -126,8 +128,14 @@ impl Server {
 
     /// [`Server::start`] with more lines in its configuration.
     pub fn start_with(more: &str) -> Self {
+        Self::start_with_options(more, &[])
+    }
+
+    /// [`Server::start_with`] more options of java.
+    pub fn start_with_options(more: &str, options: &[String]) -> Self {
         let temp = tempfile::tempdir().unwrap();
         let mut server = Self::new(temp.path().to_owned(), Some(temp), more);
+        server.options = options.to_vec();
         server.restart();
         server
     }
