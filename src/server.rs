@@ -3,57 +3,56 @@
 //!
 //! Threads: `mirror` runs the connection and hands on what it learns; `publish` carries changes to
 //! the kernel; `fuse` answers it; `keeper` hears the keeper, and passes publishers on to `publish`;
-//! `dropins` is woken when there is news of drop-ins;
-//! the main thread waits for events and decides. Lock order: the desk, then the queue of changes, then the tree; nothing waits under
-//! them. The process ends when the keeper does, and is killed when the mount ends: it has nothing
-//! to tidy up.
+//! `dropins` is woken when there is news of drop-ins; `cache` writes to the disk; the main thread
+//! waits for events and decides. Lock order: the desk, then the queue of changes, then the tree;
+//! nothing waits under them. The process ends when the keeper does or says so: then it has the cache
+//! written, and nothing else to tidy up.
 
+mod configuration;
 mod desk;
 mod dropins;
 mod files;
+mod hearing;
 mod keeping;
 mod kernel;
+mod mirroring;
 mod panics;
+mod status;
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::LevelFilter;
 use parking_lot::Mutex;
-use rustix::fs::MemfdFlags;
 use thiserror::Error;
-use tokio::sync::mpsc::UnboundedSender;
 
 use crate::cache::Cache;
-use crate::config::dropins::Listed;
-use crate::config::{self, Config, Problem, Surroundings};
-use crate::fuse::{LiveData, Publishers, Requests};
+use crate::config::{self, Config};
+use crate::fuse::{LiveData, Requests};
 use crate::keeper;
 use crate::logging::{self, Logging};
-use crate::mirror::{Command, Mirror, Update};
 use crate::processes::{Lost, Start, ToKeeper, ToServer};
-use crate::publish::{Publishing, Tell};
+use crate::publish::Publishing;
 use crate::record::{Record, RecordError};
-use crate::service;
-use crate::source::zookeeper::{self, ZooKeeper};
 use crate::store::{self, Reader};
 use crate::sys;
 use crate::tree::Ownership;
 use crate::wire::Socket;
+use configuration::{Main, has_predecessor, leave_stderr, read_at_start};
 use desk::Desk;
-use dropins::{Following, Kept};
+use dropins::Following;
 use files::{Files, Progress};
+use hearing::{hear_keeper, told_of_publishing};
 use keeping::Left;
 use kernel::{Connection, Line};
+use mirroring::Running;
 
 /// How often progress is told while the mount is not ready.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -216,18 +215,6 @@ struct Server {
     mirror: Option<Running>,
 }
 
-/// The main file, without the drop-ins.
-struct Main {
-    config: Config,
-    text: Vec<u8>,
-}
-
-/// The mirror's thread, while it runs.
-struct Running {
-    commands: UnboundedSender<Command<ZooKeeper>>,
-    thread: JoinHandle<()>,
-}
-
 impl Server {
     /// Comes up to the point where the kernel is answered.
     fn start(
@@ -245,7 +232,7 @@ impl Server {
         // A successor answers the kernel first: with ten thousand nodes this takes a while.
         let early = match start.takes_over {
             true => None,
-            false => Some(configuration(&start, kept.take(), logging)?),
+            false => Some(read_at_start(&start, kept.take(), logging)?),
         };
         let (mut cache, left) = match &early {
             Some((config, ..)) => keeping::open(config, &start.mountpoint),
@@ -323,7 +310,7 @@ impl Server {
             .map_err(system("cannot start a thread"))?;
         let (config, main, dropins) = match early {
             Some(found) => found,
-            None => configuration(&start, kept, logging)?,
+            None => read_at_start(&start, kept, logging)?,
         };
         let mut files = Files::new();
         let leftovers = files.recall(&config.nodes, &reader);
@@ -592,411 +579,6 @@ impl Server {
                 .lock()
                 .keep_known(cache, |path| lost.contains(path));
         }
-    }
-
-    /// Reads the configuration again. One that is wrong changes nothing.
-    fn reload(&mut self) {
-        let main = match load(&self.start) {
-            Ok(main) => main,
-            Err(err) => {
-                let err = anyhow::Error::new(err);
-                log::error!("not reloaded, the configuration of before stays: {err:#}");
-                return;
-            }
-        };
-        let surroundings = Surroundings::here(Some(&self.start.mountpoint));
-        self.dropins.reload(&main.config, &surroundings);
-        let mut new = self.dropins.join(&main.config);
-        for problem in &new.problems {
-            log::warn!("{problem}");
-        }
-        if new.mount != self.config.mount {
-            log::warn!("mount.* changed; that takes effect with the next mount");
-        }
-        let sources = {
-            let mut desk = self.desk.lock();
-            let changes = desk.files.plan(new.nodes.clone());
-            desk.carry_out_noted(changes, SystemTime::now());
-            desk.files.sources()
-        };
-        let mut told = vec![
-            Command::Watch(sources),
-            Command::Heartbeat(new.heartbeat_interval),
-        ];
-        if new.zookeeper != self.config.zookeeper || new.secrets != self.config.secrets {
-            log::info!("the connection settings changed; opening a new session");
-            told.insert(0, Command::Connect(service::zookeeper(&new)));
-        }
-        let commands = self.mirror.as_ref().map(|mirror| &mirror.commands);
-        for command in told {
-            if commands.is_some_and(|commands| commands.send(command).is_err()) {
-                log::error!("the mirror is gone");
-            }
-        }
-        log::info!("reloaded: {} nodes", new.nodes.len());
-        if new.cache_dir != self.config.cache_dir {
-            log::warn!("cache.dir changed; that takes effect with the next mount");
-            new.cache_dir.clone_from(&self.config.cache_dir);
-        }
-        let elsewhere = service::identity(&new) != service::identity(&self.config);
-        if elsewhere {
-            self.cache = keeping::take_over(&new, &self.start.mountpoint);
-        }
-        self.config = new;
-        if let Some(cache) = &self.cache {
-            let desk = self.desk.lock();
-            desk.publishing.use_cache(Some(Arc::clone(cache)));
-            desk.keep_configured(cache);
-            desk.keep_known(cache, |_| elsewhere);
-        }
-        self.main = main;
-        self.keep_configuration();
-        self.logging.set_level(self.level());
-        self.logging.reopen(self.config.log.file.as_deref());
-    }
-
-    /// When drop-ins are to be looked at. In a freeze that has time.
-    fn dropins_due(&self) -> Option<Instant> {
-        self.dropins.due().filter(|_| self.mirror.is_some())
-    }
-
-    /// Takes what has changed of the drop-ins.
-    fn look_at_dropins(&mut self) {
-        let surroundings = Surroundings::here(Some(&self.start.mountpoint));
-        if self.mirror.is_none() || !self.dropins.look(&self.main.config, &surroundings, false) {
-            return;
-        }
-        self.keep_configuration();
-        let Config {
-            nodes,
-            dropins,
-            problems,
-            ..
-        } = self.dropins.join(&self.main.config);
-        let before: HashSet<String> = words(&self.config.problems).collect();
-        for problem in words(&problems).filter(|problem| !before.contains(problem)) {
-            log::warn!("{problem}");
-        }
-        (self.config.dropins, self.config.problems) = (dropins, problems);
-        if nodes == self.config.nodes {
-            return;
-        }
-        self.config.nodes = nodes;
-        log::info!("drop-ins changed: {} nodes", self.config.nodes.len());
-        let sources = {
-            let mut desk = self.desk.lock();
-            let changes = desk.files.plan(self.config.nodes.clone());
-            desk.carry_out_noted(changes, SystemTime::now());
-            if let Some(cache) = &self.cache {
-                desk.keep_configured(cache);
-            }
-            desk.files.sources()
-        };
-        if let Some(mirror) = &self.mirror
-            && mirror.commands.send(Command::Watch(sources)).is_err()
-        {
-            log::error!("the mirror is gone");
-        }
-    }
-
-    /// Has the keeper keep the configuration for a successor.
-    fn keep_configuration(&self) {
-        let kept = Kept::new(&self.main.text, &self.dropins);
-        let kept = serde_json::to_vec(&kept).map_err(io::Error::other);
-        let kept = kept
-            .and_then(|kept| memory("configuration", &kept))
-            .and_then(|memory| {
-                self.keeper
-                    .send(&ToKeeper::Configuration, &[memory.as_fd()])
-            });
-        if let Err(err) = kept {
-            log::warn!("the keeper does not keep the configuration: {err}");
-        }
-    }
-
-    /// The server's part of the status.
-    fn tell_status(&self) -> Result<(), Error> {
-        let Progress {
-            n_answered,
-            n_files,
-            n_stale,
-            n_nodes,
-            ..
-        } = self.desk.lock().files.progress();
-        let unreadable = self.desk.lock().files.unreadable();
-        let garbled = zookeeper::garbled();
-        let status = serde_json::json!({
-            "complaints": self.complaints(n_stale, &unreadable),
-            "nodes": n_nodes,
-            "dropins": self.config.dropins.iter().map(Listed::json).collect::<Vec<_>>(),
-            "answered": n_answered,
-            "files": n_files,
-            "stale": n_stale,
-            "unreadable": first(&unreadable).collect::<Vec<_>>(),
-            "cache": keeping::status(self.cache.as_deref()),
-            "zookeeper": self.desk.lock().files.disconnected().unwrap_or("connected"),
-            "repaired_by_audit": self.desk.lock().files.n_repaired(),
-            "garbled_replies": garbled.n,
-            "last_garbled_reply": garbled.last,
-            "inodes": self.reader.n_inodes(),
-            "inherited_inodes": self.reader.inherited().len(),
-            "requests": self.requests.get(),
-        });
-        match memory("status", status.to_string().as_bytes()) {
-            Ok(memory) => self
-                .keeper
-                .send(&ToKeeper::Status, &[memory.as_fd()])
-                .map_err(|_| Error::KeeperGone),
-            Err(err) => {
-                log::warn!("no memory for the status: {err}");
-                Ok(())
-            }
-        }
-    }
-
-    /// What is not as it should be, in words.
-    fn complaints(&self, n_stale: usize, unreadable: &[String]) -> Vec<String> {
-        let mut complaints = Vec::new();
-        if let Some(reason) = self.desk.lock().files.disconnected() {
-            complaints.push(format!("ZooKeeper is not reached: {reason}"));
-        }
-        if n_stale > 0 {
-            complaints.push(format!("{n_stale} files may be old"));
-        }
-        if !unreadable.is_empty() {
-            complaints.push(format!("{} nodes cannot be read", unreadable.len()));
-        }
-        let wrong = self
-            .config
-            .dropins
-            .iter()
-            .filter(|dropin| dropin.error.is_some());
-        match wrong.count() {
-            0 => {}
-            1 => complaints.push("1 drop-in is wrong".into()),
-            n => complaints.push(format!("{n} drop-ins are wrong")),
-        }
-        complaints.extend(keeping::complaint(self.cache.as_deref()));
-        complaints
-    }
-
-    fn start_mirror(&mut self) -> Result<(), Error> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .map_err(system("cannot start the runtime"))?;
-        let (commands, received) = tokio::sync::mpsc::unbounded_channel();
-        let (desk, loading) = (Arc::clone(&self.desk), Arc::clone(&self.loading));
-        let heard = Arc::clone(&self.heard);
-        let (sources, told) = {
-            let desk = desk.lock();
-            (desk.files.sources(), desk.files.told())
-        };
-        commands
-            .send(Command::Watch(sources))
-            .expect("the receiver is here");
-        let (source, interval) = (
-            service::zookeeper(&self.config),
-            self.config.heartbeat_interval,
-        );
-        let tell = self.tell.clone();
-        let thread = std::thread::Builder::new()
-            .name("mirror".into())
-            .spawn(move || {
-                let ended = Ended(tell.clone());
-                let mirror = Mirror::new(source, interval, |update| {
-                    let ages = matches!(
-                        update,
-                        Update::Unreadable { .. } | Update::Disconnected { .. }
-                    );
-                    let complete = {
-                        let mut desk = desk.lock();
-                        desk.update(update);
-                        loading.load(Ordering::Relaxed)
-                            && (desk.files.is_complete() || desk.files.is_all_there_is(false))
-                    };
-                    if (complete || ages) && !heard.swap(true, Ordering::Relaxed) {
-                        let _ = tell.send(Event::Heard);
-                    }
-                });
-                runtime.block_on(mirror.going_on_from(told).run(received));
-                // A name that is being resolved is not waited for.
-                runtime.shutdown_background();
-                drop(ended);
-            })
-            .map_err(system("cannot start a thread"))?;
-        self.mirror = Some(Running { commands, thread });
-        Ok(())
-    }
-
-    fn stop_mirror(&mut self) {
-        if let Some(Running { commands, thread }) = self.mirror.take() {
-            drop(commands);
-            if thread.join().is_err() {
-                log::error!("the mirror's thread panicked");
-            }
-        }
-    }
-}
-
-/// Tells when the mirror's thread ends, also by a panic.
-struct Ended(Sender<Event>);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let _ = self.0.send(Event::MirrorEnded);
-    }
-}
-
-/// The configuration to go by, and what it is made of. A successor for which the main file is wrong
-/// goes by the text that was `kept`, and likewise for drop-ins; what is wrong for a first server may
-/// be its end.
-fn configuration(
-    start: &Start,
-    kept: Option<OwnedFd>,
-    logging: &Logging,
-) -> Result<(Config, Main, Following), Error> {
-    let mut wrong = None;
-    let kept = kept.map(recall).transpose();
-    let kept = kept.map_err(system("the configuration of before is lost"))?;
-    let kept = kept.as_deref().map(Kept::read);
-    let main = match (load(start), &kept) {
-        (Ok(found), _) => found,
-        (Err(err), None) => return Err(err.into()),
-        (Err(err), Some(kept)) => {
-            wrong = Some(anyhow::Error::new(err));
-            parse(start, kept.main.clone().into_bytes())?
-        }
-    };
-    let surroundings = Surroundings::here(Some(&start.mountpoint));
-    let dropins = Following::start(
-        &main.config,
-        kept.as_ref(),
-        &start.mountpoint,
-        &surroundings,
-    );
-    let config = dropins.join(&main.config);
-    if has_predecessor(start) {
-        // Nobody reads what it says in the background on stderr.
-        leave_stderr(start, &config, logging);
-        if let Some(wrong) = wrong {
-            log::error!("the configuration of before stays: {wrong:#}");
-        }
-    } else {
-        for problem in config.problems.iter().filter(|_| !start.background) {
-            log::warn!("{problem}");
-        }
-        if let (true, Some(problem)) = (start.strict, config.problems.first()) {
-            return Err(Error::Problem(problem.to_string()));
-        }
-    }
-    Ok((config, main, dropins))
-}
-
-/// Whether there was a server of this mount before, so that a terminal is left.
-fn has_predecessor(start: &Start) -> bool {
-    start.takes_over || start.anew
-}
-
-/// The main file.
-fn load(start: &Start) -> Result<Main, config::Error> {
-    parse(start, Config::read(&start.config)?)
-}
-
-/// The main file, with paths as they were where the mount was started.
-fn parse(start: &Start, text: Vec<u8>) -> Result<Main, config::Error> {
-    let mut config = Config::parse_here(&start.config, &text, Some(&start.mountpoint))?;
-    config.secrets.path = start.started_in.join(config.secrets.path);
-    Ok(Main { config, text })
-}
-
-/// Each problem in words.
-fn words(problems: &[Problem]) -> impl Iterator<Item = String> {
-    problems.iter().map(ToString::to_string)
-}
-
-/// What [`memory`] was made of.
-fn recall(memory: OwnedFd) -> io::Result<Vec<u8>> {
-    let memory = File::from(memory);
-    let length = usize::try_from(memory.metadata()?.len()).map_err(io::Error::other)?;
-    let mut bytes = vec![0; length];
-    // Its position is shared with whoever else holds it.
-    memory.read_exact_at(&mut bytes, 0)?;
-    Ok(bytes)
-}
-
-/// A descriptor for what may be long.
-fn memory(name: &str, bytes: &[u8]) -> io::Result<File> {
-    let mut file = File::from(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?);
-    file.write_all(bytes)?;
-    Ok(file)
-}
-
-/// In the background, logs as the configuration says, and lets go of the terminal.
-fn leave_stderr(start: &Start, config: &Config, logging: &Logging) {
-    if !start.background {
-        return;
-    }
-    if let Err(err) = logging.leave_stderr(config.log.file.as_deref()) {
-        log::debug!("nothing is logged: {err}");
-    }
-    let null = File::options().write(true).open("/dev/null");
-    if let Err(err) = null.and_then(|null| Ok(rustix::stdio::dup2_stderr(null)?)) {
-        log::warn!("the terminal stays open: {err}");
-    }
-}
-
-/// Publishers are passed on by the thread that hears of them: the main thread may be waiting for
-/// one, in a freeze.
-fn hear_keeper(
-    keeper: Arc<Socket>,
-    tell: Sender<Event>,
-    (publishers, publishing): (Publishers, Arc<Publishing>),
-) -> Result<(), Error> {
-    std::thread::Builder::new()
-        .name("keeper".into())
-        .spawn(move || {
-            loop {
-                let event = match keeper.receive() {
-                    Ok(Some((ToServer::Publisher { pid }, with))) => {
-                        let mut with = with.into_iter();
-                        let socket = with.next().map(Socket::from);
-                        if let Some(process) = with.next() {
-                            publishers.add(pid, process);
-                        }
-                        publishing.use_publisher(socket.map(|socket| (pid, socket)));
-                        continue;
-                    }
-                    Ok(Some((ToServer::NoPublisher, _))) => {
-                        publishing.use_publisher(None);
-                        continue;
-                    }
-                    Ok(Some((message, _))) => Event::Keeper(message),
-                    Ok(None) => Event::KeeperGone,
-                    Err(err) => {
-                        log::error!("the keeper is not understood: {err}");
-                        continue;
-                    }
-                };
-                let over = matches!(event, Event::KeeperGone);
-                if tell.send(event).is_err() || over {
-                    return;
-                }
-            }
-        })
-        .map_err(system("cannot start a thread"))?;
-    Ok(())
-}
-
-/// What the publishing thread says goes to the keeper.
-fn told_of_publishing(keeper: &Arc<Socket>) -> Tell {
-    let (of_records, of_publishers) = (Arc::clone(keeper), Arc::clone(keeper));
-    Tell {
-        record: Box::new(move |memory| of_records.send(&ToKeeper::Record, &[memory])),
-        hangs: Box::new(move |pid| {
-            // A keeper that is gone takes us along.
-            let _ = of_publishers.send(&ToKeeper::PublisherHangs { pid }, &[]);
-        }),
     }
 }
 
