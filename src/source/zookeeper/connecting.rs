@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::net::ToSocketAddrs;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -34,35 +35,41 @@ pub(super) async fn holding_tasks<T>(
     (result, held.0.into_inner())
 }
 
+/// Somebody is there, and is none of ours.
+const SERVES_NOT: &str = "accepts connections, but does not serve ZooKeeper";
+
 /// Finds the words for a failed connection by doing its first steps again.
 pub(super) async fn why_unreachable(host: &str, tls: Option<Read>, patience: Duration) -> String {
     let host = host.to_owned();
+    // What to say where it takes too long.
+    let so_far = Arc::new(Mutex::new("the name server does not answer"));
+    let phase = Arc::clone(&so_far);
     let asked = tokio::task::spawn_blocking(move || {
         let addresses = match host.to_socket_addrs() {
             Ok(addresses) => addresses,
             Err(err) => return format!("cannot resolve the name: {err}"),
         };
+        *phase.lock() = "no connection comes about";
         let mut reason = "the name has no address".to_string();
         for address in addresses {
             match std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
                 Ok(stream) => {
+                    *phase.lock() = SERVES_NOT;
                     let reason = match &tls {
                         Some(tls) => tls.why_refused(&host, stream),
                         None => tls::is_spoken(stream)
                             .then(|| "speaks TLS on this port; write zookeeper.tls = true".into()),
                     };
-                    return reason.unwrap_or_else(|| {
-                        "accepts connections, but does not serve ZooKeeper".into()
-                    });
+                    return reason.unwrap_or_else(|| SERVES_NOT.into());
                 }
                 Err(err) => reason = err.to_string(),
             }
         }
         reason
     });
-    // A name server may be silent for longer.
+    // A name server may be silent for longer, and a server too.
     match tokio::time::timeout(patience, asked).await {
         Ok(reason) => reason.unwrap_or_else(|_| "unreachable".into()),
-        Err(_) => "the name server does not answer".into(),
+        Err(_) => (*so_far.lock()).into(),
     }
 }
