@@ -49,14 +49,18 @@ struct Znode {
     told: Option<Told>,
     state: State,
     stale: Option<Stale>,
+    /// When what is kept of it, now that it is gone, was last known to be current.
+    kept_as_of: Option<SystemTime>,
 }
 
 /// Since when nobody knows whether a content is current.
 #[derive(Debug, Clone, Copy)]
 struct Stale {
     since: Instant,
-    /// How old it was then.
+    /// How old it counted then.
     age: Duration,
+    /// When it was last known to be current.
+    as_of: SystemTime,
 }
 
 /// How a node stands.
@@ -98,19 +102,13 @@ impl Znode {
 }
 
 impl Stale {
-    fn now() -> Self {
+    /// From now on, for what was known to be current at this time.
+    fn from_now(as_of: SystemTime) -> Self {
         Self {
             since: Instant::now(),
             age: Duration::ZERO,
+            as_of,
         }
-    }
-
-    /// When it was last known to be current.
-    fn time(&self) -> SystemTime {
-        let age = self.age + self.since.elapsed();
-        SystemTime::now()
-            .checked_sub(age)
-            .unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
     /// When it is this old.
@@ -208,9 +206,13 @@ impl Files {
             let Some(told) = known.get(&node.source).copied() else {
                 continue;
             };
-            let content = tree.find(&node.dest).and_then(|ino| tree.content(ino));
+            let shown = tree.find(&node.dest).and_then(|ino| tree.attr(ino));
+            let content = shown.and_then(|attr| tree.content(attr.ino));
             let znode = self.znodes.entry(node.source.clone()).or_default();
-            znode.stale = Some(Stale::now());
+            // A takeover makes nothing too old, and nothing younger.
+            let as_of = shown.map_or(SystemTime::UNIX_EPOCH, |attr| attr.mtime);
+            let before = znode.stale.map_or(as_of, |stale| stale.as_of);
+            znode.stale = Some(Stale::from_now(as_of.max(before)));
             (znode.told, znode.content) = match (told, znode.told) {
                 // Some nodes keep what they showed.
                 (Told::Absent(_), _) => (Some(told), znode.content.take().or(content)),
@@ -266,6 +268,7 @@ impl Files {
                     znode.stale = Some(Stale {
                         since: Instant::now(),
                         age: now.duration_since(confirmed).unwrap_or_default(),
+                        as_of: confirmed,
                     });
                 }
                 cache::Known::Absent { zxid } => znode.told = Some(Told::Absent(Some(zxid))),
@@ -326,7 +329,7 @@ impl Files {
                 };
                 znode.content = Some(content.clone());
                 znode.told = Some(told);
-                znode.stale = None;
+                (znode.stale, znode.kept_as_of) = (None, None);
                 let changes = nodes.map(|node| put(node, &content)).collect();
                 self.mend(&path);
                 with_last(changes, Some(known_of(&path, Some(told))))
@@ -341,8 +344,12 @@ impl Files {
                     znode.content = None;
                     znode.told = Some(Told::gone(znode.told));
                 }
-                let kept = znode.clone();
+                let as_of = znode
+                    .stale
+                    .map_or_else(SystemTime::now, |stale| stale.as_of);
+                znode.kept_as_of.get_or_insert(as_of);
                 znode.stale = None;
+                let kept = znode.clone();
                 let changes = nodes.iter().filter_map(|node| match node.on_delete {
                     OnDelete::Remove => Some(Change::Remove {
                         path: node.dest.clone(),
@@ -358,7 +365,8 @@ impl Files {
             }
             Update::Unreadable { path, reason } => {
                 if let Some((znode, _)) = self.heard(&path, State::Unreadable(reason)) {
-                    znode.stale.get_or_insert_with(Stale::now);
+                    let now = SystemTime::now();
+                    znode.stale.get_or_insert_with(|| Stale::from_now(now));
                 }
                 Vec::new()
             }
@@ -384,7 +392,8 @@ impl Files {
                     znode.has_file() && znode.state != State::Absent
                 };
                 for znode in self.znodes.values_mut().filter(ages) {
-                    znode.stale.get_or_insert_with(Stale::now);
+                    let now = SystemTime::now();
+                    znode.stale.get_or_insert_with(|| Stale::from_now(now));
                 }
                 Vec::new()
             }
@@ -551,13 +560,14 @@ impl Default for Files {
 /// The change that shows a znode whose content is known, as old as it is.
 fn show(node: &Node, znode: &Znode) -> Option<Change> {
     let content = znode.content.as_ref()?;
-    Some(match &znode.stale {
+    let as_of = znode.stale.map(|stale| stale.as_of).or(znode.kept_as_of);
+    Some(match as_of {
         None => put(node, content),
-        Some(stale) => Change::Recall {
+        Some(mtime) => Change::Recall {
             path: node.dest.clone(),
             ownership: ownership(node),
             content: content.clone(),
-            mtime: stale.time(),
+            mtime,
         },
     })
 }
