@@ -30,7 +30,7 @@
 //!
 //! The binaries `livedata-fuse` and `livedata-writer` are command lines and exit codes. What nothing
 //! safer wraps is in `sys`, the one place with unsafe code; what both the record and the cache verify
-//! their bytes with is in `checksum`.
+//! their bytes with is in `checksum`, and tables by inode numbers are in `numbers`.
 //!
 //! # The data
 //!

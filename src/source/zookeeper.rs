@@ -1,4 +1,4 @@
-//! [`Source`] over the crate `zookeeper-client`: the one file that names it.
+//! [`Source`] over the crate `zookeeper-client`: this file and those below it alone name it.
 //!
 //! One client serves one connection. Its own reconnection is never used: above about 128 KiB of
 //! watched paths it cannot succeed (its SetWatches batches share one xid), it has no cap and no
