@@ -10,6 +10,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::Stream;
 use thiserror::Error;
 
 use crate::path::ZnodePath;
@@ -47,6 +48,10 @@ pub trait Session: Send + Sync + 'static {
     /// session is lost first. An event is a hint to read again, so it carries nothing.
     type Watch: Future<Output = ()> + Send + 'static;
 
+    /// What happens at a znode and below it, in the order in which it happened; it ends when the
+    /// session is lost, or never. Of what happened before the watch was set it tells nothing.
+    type TreeWatch: Stream<Item = Event> + Send + Unpin + 'static;
+
     /// The content and its [`Stat`]. Null data is empty content.
     fn read(&self, path: &ZnodePath)
     -> impl Future<Output = Result<Value, Error>> + Send + 'static;
@@ -70,6 +75,30 @@ pub trait Session: Send + Sync + 'static {
         &self,
         path: &ZnodePath,
     ) -> impl Future<Output = Result<(Option<Stat>, Self::Watch), Error>> + Send + 'static;
+
+    /// The names of the children, in no order, and the [`Stat`] of the znode, all of one instant. It
+    /// takes the permission to read.
+    fn children(
+        &self,
+        path: &ZnodePath,
+    ) -> impl Future<Output = Result<Children, Error>> + Send + 'static;
+
+    /// [`Session::children`] with a watch: it resolves once a child is created or deleted, or the
+    /// znode is deleted.
+    fn children_and_watch(
+        &self,
+        path: &ZnodePath,
+    ) -> impl Future<Output = Result<(Children, Self::Watch), Error>> + Send + 'static;
+
+    /// Watches a znode, which need not exist, and all below it, until the session is lost. Fails
+    /// with [`Error::Unsupported`] where the server is older than 3.6.
+    ///
+    /// No other watch may be set on the same path in this session: a server would forget this one
+    /// (ZOOKEEPER-4466).
+    fn watch_tree(
+        &self,
+        path: &ZnodePath,
+    ) -> impl Future<Output = Result<Self::TreeWatch, Error>> + Send + 'static;
 
     /// Waits until the server has caught up with what the leader had committed.
     fn sync(&self, path: &ZnodePath) -> impl Future<Output = Result<(), Error>> + Send + 'static;
@@ -102,6 +131,35 @@ pub struct Value {
     pub content: Arc<[u8]>,
     /// What ZooKeeper keeps beside them.
     pub stat: Stat,
+}
+
+/// The children of a znode and the [`Stat`] that came in the same reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Children {
+    /// Their names, each the last component of a path.
+    pub names: Vec<String>,
+    /// What ZooKeeper keeps of their parent.
+    pub stat: Stat,
+}
+
+/// Something that happened to a znode of a watched tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The znode.
+    pub path: ZnodePath,
+    /// What happened to it.
+    pub what: Happened,
+}
+
+/// What happened to a znode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Happened {
+    /// It was created.
+    Created,
+    /// Its content was set.
+    Changed,
+    /// It was deleted.
+    Deleted,
 }
 
 /// What ZooKeeper keeps beside the bytes of a znode.
@@ -173,6 +231,9 @@ pub enum Error {
     /// The connection went before the reply came: a set may have happened or not.
     #[error("connection lost")]
     ConnectionLost,
+    /// The server does not know such requests.
+    #[error("the server is too old for this request")]
+    Unsupported,
     /// Anything else; the request had no effect that we know of.
     #[error("{0}")]
     Other(String),

@@ -250,6 +250,7 @@ fn failure(err: source::Error, verb: &'static str, job: &Job) -> Failure {
             dest: job.dest.clone(),
         },
         source::Error::ConnectionLost => Failure::Request("the connection broke".into()),
+        source::Error::Unsupported => Failure::Request(err.to_string()),
         source::Error::Other(why) => Failure::Request(why),
     }
 }

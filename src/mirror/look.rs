@@ -85,7 +85,7 @@ pub(super) async fn look<S: Session>(
         // Created and deleted while we looked, again and again; the next look will tell.
         Err(Error::NoNode) => Finding::Failed("created and deleted in quick succession".into()),
         Err(Error::ConnectionLost) => Finding::Lost,
-        Err(err @ (Error::BadVersion | Error::Other(_))) => Finding::Failed(err.to_string()),
+        Err(err @ (Error::BadVersion | Error::Unsupported | Error::Other(_))) => Finding::Failed(err.to_string()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! [`Source`] over a seeded model of ZooKeeper in memory, with a control side for tests.
 //!
-//! Faithful in: the fields of [`Stat`] and when they move, one-shot watches, replies in the order
+//! Faithful in: the fields of [`Stat`] and when they move, one-shot watches and those of trees, replies in the order
 //! of requests, events before the reply to any request handled later, versions, read-only and
 //! lagging servers, restores that use zxids again, and what a broken connection loses. A request
 //! takes a delay to the server, is handled at one instant, and its reply takes another delay
@@ -26,7 +26,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
-pub use self::session::{FakeSession, Watch};
+pub use self::session::{FakeSession, TreeWatch, Watch};
 use crate::path::ZnodePath;
 use crate::source::fake::history::History;
 use crate::source::fake::session::Served;
@@ -54,6 +54,12 @@ pub enum Request {
     Check,
     /// [`Session::check_and_watch`](crate::source::Session::check_and_watch).
     CheckAndWatch,
+    /// [`Session::children`](crate::source::Session::children).
+    Children,
+    /// [`Session::children_and_watch`](crate::source::Session::children_and_watch).
+    ChildrenAndWatch,
+    /// [`Session::watch_tree`](crate::source::Session::watch_tree).
+    WatchTree,
     /// [`Session::sync`](crate::source::Session::sync).
     Sync,
     /// [`Session::set`](crate::source::Session::set).
@@ -89,6 +95,7 @@ struct Model {
     n_events_to_lose: usize,
     event_loss: f64,
     tells_of_unreadable: bool,
+    lacks_tree_watches: bool,
     delay: Range<Duration>,
     lag: i64,
     read_only: bool,
@@ -124,6 +131,7 @@ impl FakeZooKeeper {
             n_events_to_lose: 0,
             event_loss: 0.0,
             tells_of_unreadable: false,
+            lacks_tree_watches: false,
             delay: Duration::ZERO..Duration::from_millis(3),
             lag: 0,
             read_only: false,
@@ -256,6 +264,11 @@ impl FakeZooKeeper {
     /// watch up without firing it, and so does this one unless told otherwise.
     pub fn tell_of_unreadable(&self, tell: bool) {
         self.lock().tells_of_unreadable = tell;
+    }
+
+    /// Whether the servers are older than 3.6, and have no watches of trees.
+    pub fn lack_tree_watches(&self, lack: bool) {
+        self.lock().lacks_tree_watches = lack;
     }
 
     /// How long a message takes, each way.
@@ -435,6 +448,11 @@ impl Counts {
     /// How many requests asked for content.
     pub fn n_reads(&self) -> usize {
         self.of(Request::Read) + self.of(Request::ReadAndWatch)
+    }
+
+    /// How many requests asked for children.
+    pub fn n_lists(&self) -> usize {
+        self.of(Request::Children) + self.of(Request::ChildrenAndWatch)
     }
 
     /// How many requests asked for a [`Stat`] only.

@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::Stream;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -33,7 +34,9 @@ use self::connecting::{holding_tasks, why_unreachable};
 pub use self::tls::Tls;
 use self::waiting::{Asked, Waiting};
 use crate::path::ZnodePath;
-use crate::source::{ConnectError, Error, Session, Source, Stat, Value};
+use crate::source::{
+    Children, ConnectError, Error, Event, Happened, Session, Source, Stat, Value,
+};
 
 /// How long one attempt at one server may take; less where the session timeout is shorter.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -75,6 +78,9 @@ pub struct ZooKeeperSession {
 
 /// A watch of [`ZooKeeperSession`].
 pub type Watch = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A watch of a tree of [`ZooKeeperSession`].
+pub type TreeWatch = Pin<Box<dyn Stream<Item = Event> + Send>>;
 
 /// What servers sent to this process that no server sends.
 pub fn garbled() -> Garbled {
@@ -307,6 +313,7 @@ impl From<zk::Error> for Failure {
 
 impl Session for ZooKeeperSession {
     type Watch = Watch;
+    type TreeWatch = TreeWatch;
 
     fn read(
         &self,
@@ -348,6 +355,36 @@ impl Session for ZooKeeperSession {
         self.request(path, |client, path| async move {
             let (found, watcher) = client.check_and_watch_stat(path.as_str()).await?;
             Ok((found.map(stat).transpose()?, fired(watcher)))
+        })
+    }
+
+    fn children(
+        &self,
+        path: &ZnodePath,
+    ) -> impl Future<Output = Result<Children, Error>> + Send + 'static {
+        self.request(path, |client, path| async move {
+            let (names, stat) = client.get_children(path.as_str()).await?;
+            children(names, stat)
+        })
+    }
+
+    fn children_and_watch(
+        &self,
+        path: &ZnodePath,
+    ) -> impl Future<Output = Result<(Children, Watch), Error>> + Send + 'static {
+        self.request(path, |client, path| async move {
+            let (names, stat, watcher) = client.get_and_watch_children(path.as_str()).await?;
+            Ok((children(names, stat)?, fired(watcher)))
+        })
+    }
+
+    fn watch_tree(
+        &self,
+        path: &ZnodePath,
+    ) -> impl Future<Output = Result<TreeWatch, Error>> + Send + 'static {
+        self.request(path, |client, path| async move {
+            let mode = zk::AddWatchMode::PersistentRecursive;
+            Ok(events(client.watch(path.as_str(), mode).await?))
         })
     }
 
@@ -411,6 +448,7 @@ impl From<zk::Error> for Error {
             zk::Error::NoNode => Self::NoNode,
             zk::Error::NoAuth => Self::NoAuth,
             zk::Error::BadVersion => Self::BadVersion,
+            zk::Error::Unimplemented => Self::Unsupported,
             zk::Error::ConnectionLoss
             | zk::Error::SessionExpired
             | zk::Error::SessionMoved
@@ -461,6 +499,19 @@ fn value(content: Vec<u8>, from: zk::Stat) -> Result<Value, Failure> {
     })
 }
 
+/// A count and a list that differ are of a garbled reply.
+fn children(names: Vec<String>, from: zk::Stat) -> Result<Children, Failure> {
+    let stat = stat(from)?;
+    if i32::try_from(names.len()) != Ok(stat.num_children) {
+        return Err(Failure::Garbled(format!(
+            "{} children, of which the Stat says that they are {}",
+            names.len(),
+            stat.num_children
+        )));
+    }
+    Ok(Children { names, stat })
+}
+
 fn stat(from: zk::Stat) -> Result<Stat, Failure> {
     if from.data_length < 0 || from.num_children < 0 {
         return Err(Failure::Garbled(format!(
@@ -490,4 +541,29 @@ fn fired(watcher: zk::OneshotWatcher) -> Watch {
             Ok(_) | Err(_) => std::future::pending().await,
         }
     })
+}
+
+/// What a recursive watch tells, until the client ends or its task dies (the client's receiver
+/// panics then); [`Session::lost`] tells of both.
+fn events(watcher: zk::PersistentWatcher) -> TreeWatch {
+    Box::pin(futures_util::stream::unfold(
+        watcher,
+        |mut watcher| async move {
+            loop {
+                let event = catching(watcher.changed()).await.ok()?;
+                let what = match event.event_type {
+                    zk::EventType::NodeCreated => Happened::Created,
+                    zk::EventType::NodeDataChanged => Happened::Changed,
+                    zk::EventType::NodeDeleted => Happened::Deleted,
+                    zk::EventType::Session if event.session_state.is_terminated() => return None,
+                    // A recursive watch has no children events, for it has all others.
+                    _ => continue,
+                };
+                match ZnodePath::parse(&event.path) {
+                    Ok(path) => return Some((Event { path, what }, watcher)),
+                    Err(err) => count(&format!("an event of what is no path: {err}")),
+                }
+            }
+        },
+    ))
 }

@@ -5,11 +5,11 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt};
 use livedata::path::ZnodePath;
 use livedata::source::fake::FakeZooKeeper;
 use livedata::source::zookeeper::ZooKeeper;
-use livedata::source::{Error, Session, Source, Stat};
+use livedata::source::{Error, Happened, Session, Source, Stat};
 use zookeeper_client as zk;
 
 use crate::support::wire::Wire;
@@ -40,6 +40,12 @@ enum Step {
     /// Sets content of that version, and it has this version or error.
     Set(&'static str, &'static str, i32, Result<i32, Error>),
     Sync(&'static str),
+    /// Lists children, and has these or this error.
+    Children(&'static str, Result<&'static [&'static str], Error>),
+    /// Lists children with a watch, which is kept in the place of one on the znode.
+    ChildrenAndWatch(&'static str, &'static [&'static str]),
+    /// Watches the tree, and keeps the watch.
+    WatchTree(&'static str),
     /// All that is known of a znode's [`Stat`] without knowing zxids: version, data length,
     /// children, and whether it was set, and got or lost a child, after it was created.
     Stat(&'static str, (i32, i32, i32), (bool, bool)),
@@ -50,6 +56,9 @@ enum Step {
     HasFired(&'static str),
     /// No event came for the watch on it before the reply to a request made now.
     Quiet(&'static str),
+    /// This is what the watch of the tree told since the last time, before the reply to a request
+    /// made now.
+    Heard(&'static str, &'static [(Happened, &'static str)]),
 }
 
 /// Another client, which may do everything.
@@ -98,9 +107,18 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
+/// The watches kept.
+struct Watches<S: Session> {
+    once: BTreeMap<&'static str, std::pin::Pin<Box<S::Watch>>>,
+    trees: BTreeMap<&'static str, S::TreeWatch>,
+}
+
 /// Runs a script of steps.
 async fn check<S: Session>(session: &S, admin: &impl Admin, script: &[Step]) {
-    let mut watches = BTreeMap::new();
+    let mut watches = Watches {
+        once: BTreeMap::new(),
+        trees: BTreeMap::new(),
+    };
     for (i, step) in script.iter().enumerate() {
         let what = format!("step {i}, {step:?}");
         let happens = happens(session, admin, step, &mut watches);
@@ -112,8 +130,15 @@ async fn happens<S: Session>(
     session: &S,
     admin: &impl Admin,
     step: &Step,
-    watches: &mut BTreeMap<&'static str, std::pin::Pin<Box<S::Watch>>>,
+    Watches {
+        once: watches,
+        trees,
+    }: &mut Watches<S>,
 ) {
+    let sorted = |mut names: Vec<String>| {
+        names.sort_unstable();
+        names
+    };
     let text = |content: &[u8]| String::from_utf8(content.to_vec()).unwrap();
     match step {
         Step::Create(at, content) => admin.create(at, content).await,
@@ -149,6 +174,23 @@ async fn happens<S: Session>(
             assert_eq!(&set.await.map(|stat| stat.version), expected, "{step:?}");
         }
         Step::Sync(at) => session.sync(&path(at)).await.unwrap(),
+        Step::Children(at, expected) => {
+            let names = session.children(&path(at)).await;
+            let names = names.map(|children| sorted(children.names));
+            let expected = expected.clone();
+            let expected = expected.map(|names| names.iter().map(ToString::to_string).collect());
+            assert_eq!(names, expected, "{step:?}");
+        }
+        Step::ChildrenAndWatch(at, expected) => {
+            let (children, watch) = session.children_and_watch(&path(at)).await.unwrap();
+            watches.insert(at, Box::pin(watch));
+            let n = children.names.len();
+            assert_eq!(sorted(children.names), *expected, "{step:?}");
+            assert_eq!(usize::try_from(children.stat.num_children), Ok(n));
+        }
+        Step::WatchTree(at) => {
+            trees.insert(at, session.watch_tree(&path(at)).await.unwrap());
+        }
         Step::Stat(at, sizes, moved) => {
             let stat = session.check(&path(at)).await.unwrap().unwrap();
             let has = (stat.version, stat.data_length, stat.num_children);
@@ -167,6 +209,17 @@ async fn happens<S: Session>(
             session.sync(&path(at)).await.unwrap();
             let fired = watches.get_mut(at).unwrap().as_mut().now_or_never();
             assert!(fired.is_none(), "{step:?}");
+        }
+        Step::Heard(at, expected) => {
+            session.sync(&path(at)).await.unwrap();
+            let watch = trees.get_mut(at).unwrap();
+            let mut heard = Vec::new();
+            while let Some(event) = watch.next().now_or_never() {
+                let event = event.expect("the session is there");
+                heard.push((event.what, event.path.to_string()));
+            }
+            let expected = expected.iter().map(|(what, at)| (*what, at.to_string()));
+            assert_eq!(heard, expected.collect::<Vec<_>>(), "{step:?}");
         }
     }
 }
@@ -271,6 +324,83 @@ fn script() -> Vec<Step> {
         Sync("/t/p"),
         Sync("/t/missing"),
         Check("/", true),
+        // Children: their creation and deletion fire the watch once; nothing else does.
+        Children("/t/p", Ok(&["2"])),
+        Children("/t/missing", Err(Error::NoNode)),
+        Children("/t/p/2", Ok(&[])),
+        ChildrenAndWatch("/t/p", &["2"]),
+        Change("/t/p", "q"),
+        Change("/t/p/2", "x"),
+        Create("/t/p/2/deep", ""),
+        Quiet("/t/p"),
+        Create("/t/p/3", ""),
+        Fires("/t/p"),
+        ChildrenAndWatch("/t/p", &["2", "3"]),
+        Delete("/t/p/3"),
+        Fires("/t/p"),
+        ChildrenAndWatch("/t/p/2/deep", &[]),
+        Delete("/t/p/2/deep"),
+        Fires("/t/p/2/deep"),
+        Deny("/t/p"),
+        Children("/t/p", Err(Error::NoAuth)),
+        Allow("/t/p"),
+        // A tree: all that happens in it, in order, and nothing beside it.
+        WatchTree("/t/tree"),
+        Create("/t/tree", ""),
+        Create("/t/tree2", ""),
+        Create("/t/tree/a", "1"),
+        Create("/t/tree/a/b", "1"),
+        Change("/t/tree/a", "2"),
+        Change("/t/tree/a/b", "2"),
+        Change("/t/tree", "2"),
+        Heard(
+            "/t/tree",
+            &[
+                (Happened::Created, "/t/tree"),
+                (Happened::Created, "/t/tree/a"),
+                (Happened::Created, "/t/tree/a/b"),
+                (Happened::Changed, "/t/tree/a"),
+                (Happened::Changed, "/t/tree/a/b"),
+                (Happened::Changed, "/t/tree"),
+            ],
+        ),
+        // A one-shot watch below its root goes beside it, and one tree in another.
+        WatchTree("/t/tree/a"),
+        ReadAndWatch("/t/tree/a/b", Ok("2")),
+        Change("/t/tree/a/b", "3"),
+        Fires("/t/tree/a/b"),
+        Change("/t/tree/a", "3"),
+        Delete("/t/tree/a"),
+        Heard(
+            "/t/tree",
+            &[
+                (Happened::Changed, "/t/tree/a/b"),
+                (Happened::Changed, "/t/tree/a"),
+                (Happened::Deleted, "/t/tree/a/b"),
+                (Happened::Deleted, "/t/tree/a"),
+            ],
+        ),
+        Heard(
+            "/t/tree/a",
+            &[
+                (Happened::Changed, "/t/tree/a/b"),
+                (Happened::Changed, "/t/tree/a"),
+                (Happened::Deleted, "/t/tree/a/b"),
+                (Happened::Deleted, "/t/tree/a"),
+            ],
+        ),
+        // It stays when its root goes and comes back. What may not be read happens in silence.
+        Delete("/t/tree"),
+        Create("/t/tree", ""),
+        CreateDenied("/t/tree/secret", ""),
+        Change("/t/tree/secret", "x"),
+        Heard(
+            "/t/tree",
+            &[
+                (Happened::Deleted, "/t/tree"),
+                (Happened::Created, "/t/tree"),
+            ],
+        ),
     ]
 }
 

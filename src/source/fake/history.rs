@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::path::ZnodePath;
-use crate::source::{Error, Stat, Value};
+use crate::source::{Error, Happened, Stat, Value};
 
 /// When the service was born, in milliseconds since the epoch. Its clock ticks once in each
 /// transaction, so that runs with one seed are equal.
@@ -65,14 +65,40 @@ impl History {
 
     /// The znode that transaction `zxid` created, set or deleted, and whether everybody may read
     /// it (or might, until then); none for a change of an ACL.
-    pub(super) fn touched_by(&self, zxid: i64) -> Option<(&ZnodePath, bool)> {
+    pub(super) fn touched_by(&self, zxid: i64) -> Option<(&ZnodePath, Happened, bool)> {
         let index = usize::try_from(zxid - 1).ok()?;
         let path = self.touched.get(index)?;
         let before = self.at(path, zxid - 1);
         let after = self.at(path, zxid);
-        let mzxid = |znode: Option<&Znode>| znode.map(|znode| znode.value.stat.mzxid);
+        let what = match (before, after) {
+            (None, Some(_)) => Happened::Created,
+            (Some(_), None) => Happened::Deleted,
+            (Some(before), Some(after)) if before.value.stat.mzxid != after.value.stat.mzxid => {
+                Happened::Changed
+            }
+            (Some(_), Some(_)) | (None, None) => return None,
+        };
         let readable = after.or(before).is_some_and(|znode| znode.readable);
-        (mzxid(before) != mzxid(after)).then_some((path, readable))
+        Some((path, what, readable))
+    }
+
+    /// The names of the children of `path` once `zxid` was applied.
+    pub(super) fn children(&self, path: &ZnodePath, zxid: i64) -> Vec<String> {
+        let prefix = match path.as_str() {
+            "/" => "/".to_string(),
+            other => format!("{other}/"),
+        };
+        let name = |child: &ZnodePath| {
+            let name = child.as_str().strip_prefix(&prefix)?;
+            let is_child = !name.is_empty() && !name.contains('/');
+            (is_child && self.at(child, zxid).is_some()).then(|| name.to_owned())
+        };
+        // A path sorts behind its parent.
+        let behind = self.znodes.range(path.clone()..).map(|(child, _)| child);
+        behind
+            .take_while(|child| *child == path || child.as_str().starts_with(path.as_str()))
+            .filter_map(name)
+            .collect()
     }
 
     /// Makes a znode; its parent must exist.
@@ -257,7 +283,8 @@ mod tests {
         history.delete(&path("/a/b")).unwrap();
         let a = stat(&history, "/a");
         assert_eq!((a.mzxid, a.pzxid, a.num_children), (3, 4, 0));
-        assert_eq!(history.touched_by(4), Some((&path("/a/b"), true)));
+        let touched = (&path("/a/b"), Happened::Deleted, true);
+        assert_eq!(history.touched_by(4), Some(touched));
     }
 
     #[test]

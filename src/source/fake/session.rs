@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::Stream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 use crate::path::ZnodePath;
 use crate::source::fake::history::Znode;
 use crate::source::fake::{FakeZooKeeper, Model, Request, When};
-use crate::source::{Error, Session, Stat, Value};
+use crate::source::{Children, Error, Event, Happened, Session, Stat, Value};
 
 /// A session of [`FakeZooKeeper`].
 #[derive(Debug)]
@@ -30,6 +31,9 @@ pub struct FakeSession {
 /// A watch of [`FakeSession`].
 pub type Watch = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// A watch of a tree of [`FakeSession`].
+pub type TreeWatch = Pin<Box<dyn Stream<Item = Event> + Send>>;
+
 /// The server's end of a session.
 #[derive(Debug)]
 pub(super) struct Served {
@@ -39,6 +43,10 @@ pub(super) struct Served {
     pub(super) is_behind: bool,
     is_read_only: bool,
     watches: BTreeMap<ZnodePath, Vec<oneshot::Sender<()>>>,
+    /// Those on the children of these znodes.
+    child_watches: BTreeMap<ZnodePath, Vec<oneshot::Sender<()>>>,
+    /// Those on these znodes and all below them.
+    tree_watches: BTreeMap<ZnodePath, Vec<mpsc::UnboundedSender<Event>>>,
     random: fastrand::Rng,
     arrivals: mpsc::UnboundedSender<Arrival>,
     deliveries: mpsc::UnboundedSender<Delivery>,
@@ -80,6 +88,8 @@ impl FakeSession {
             is_behind: model.read_only || applied < model.history.last_zxid(),
             is_read_only: model.read_only,
             watches: BTreeMap::new(),
+            child_watches: BTreeMap::new(),
+            tree_watches: BTreeMap::new(),
             random: fastrand::Rng::with_seed(model.random.u64(..)),
             arrivals,
             deliveries,
@@ -126,6 +136,7 @@ impl FakeSession {
 
 impl Session for FakeSession {
     type Watch = Watch;
+    type TreeWatch = TreeWatch;
 
     fn read(
         &self,
@@ -162,6 +173,37 @@ impl Session for FakeSession {
         self.request(Request::CheckAndWatch, move |model, id| {
             let found = model.check(id, &path);
             Ok((found, model.watch(id, &path)))
+        })
+    }
+
+    fn children(
+        &self,
+        path: &ZnodePath,
+    ) -> impl Future<Output = Result<Children, Error>> + Send + 'static {
+        let path = path.clone();
+        self.request(Request::Children, move |model, id| {
+            model.children(id, &path)
+        })
+    }
+
+    fn children_and_watch(
+        &self,
+        path: &ZnodePath,
+    ) -> impl Future<Output = Result<(Children, Watch), Error>> + Send + 'static {
+        let path = path.clone();
+        self.request(Request::ChildrenAndWatch, move |model, id| {
+            let children = model.children(id, &path)?;
+            Ok((children, model.watch_children(id, &path)))
+        })
+    }
+
+    fn watch_tree(
+        &self,
+        path: &ZnodePath,
+    ) -> impl Future<Output = Result<TreeWatch, Error>> + Send + 'static {
+        let path = path.clone();
+        self.request(Request::WatchTree, move |model, id| {
+            model.watch_tree(id, &path)
         })
     }
 
@@ -270,17 +312,41 @@ impl Model {
         self.seen(id, path).map(|znode| znode.value.stat)
     }
 
+    fn children(&self, id: i64, path: &ZnodePath) -> Result<Children, Error> {
+        let znode = self.seen(id, path).ok_or(Error::NoNode)?;
+        if !znode.readable {
+            return Err(Error::NoAuth);
+        }
+        let applied = self.sessions.get(&id).map_or(0, |served| served.applied);
+        Ok(Children {
+            names: self.history.children(path, applied),
+            stat: znode.value.stat,
+        })
+    }
+
     /// Data and exist watches are one thing to a server: any event on the znode fires them.
     fn watch(&mut self, id: i64, path: &ZnodePath) -> Watch {
-        let (fire, fired) = oneshot::channel();
-        if let Some(served) = self.sessions.get_mut(&id) {
-            served.watches.entry(path.clone()).or_default().push(fire);
+        let watches = self.sessions.get_mut(&id).map(|served| &mut served.watches);
+        watch_in(watches, path)
+    }
+
+    fn watch_children(&mut self, id: i64, path: &ZnodePath) -> Watch {
+        let served = self.sessions.get_mut(&id);
+        watch_in(served.map(|served| &mut served.child_watches), path)
+    }
+
+    fn watch_tree(&mut self, id: i64, path: &ZnodePath) -> Result<TreeWatch, Error> {
+        if self.lacks_tree_watches {
+            return Err(Error::Unsupported);
         }
-        Box::pin(async move {
-            if fired.await.is_err() {
-                std::future::pending().await
-            }
-        })
+        let (tell, mut told) = mpsc::unbounded_channel();
+        if let Some(served) = self.sessions.get_mut(&id) {
+            let watches = served.tree_watches.entry(path.clone()).or_default();
+            watches.push(tell);
+        }
+        Ok(Box::pin(futures_util::stream::poll_fn(move |context| {
+            told.poll_recv(context)
+        })))
     }
 
     fn refuse_read_only(&self, id: i64) -> Result<(), Error> {
@@ -308,13 +374,12 @@ impl Model {
             }
             while served.applied < self.history.last_zxid() {
                 served.applied += 1;
-                let Some((path, readable)) = self.history.touched_by(served.applied) else {
+                let Some((path, what, readable)) = self.history.touched_by(served.applied) else {
                     continue;
                 };
-                let Some(watches) = served.watches.remove(path) else {
-                    continue;
-                };
-                if !readable && !self.tells_of_unreadable {
+                let receivers = served.watches_of(path, what);
+                let is_secret = !readable && !self.tells_of_unreadable;
+                if receivers.is_empty() || is_secret {
                     continue;
                 }
                 if self.n_events_to_lose > 0 {
@@ -325,10 +390,17 @@ impl Model {
                     continue;
                 }
                 self.counts.events += 1;
+                let event = Event {
+                    path: path.clone(),
+                    what,
+                };
                 let receive = move || {
-                    for watch in watches {
+                    for receiver in receivers {
                         // The watcher may have lost interest.
-                        let _ = watch.send(());
+                        match receiver {
+                            Receiver::Once(watch) => drop(watch.send(())),
+                            Receiver::Tree(watch) => drop(watch.send(event.clone())),
+                        }
                     }
                 };
                 served.deliver(&self.delay, false, Box::new(receive));
@@ -348,10 +420,58 @@ impl Model {
     }
 }
 
+/// Who hears of an event.
+enum Receiver {
+    Once(oneshot::Sender<()>),
+    Tree(mpsc::UnboundedSender<Event>),
+}
+
+/// Adds a one-shot watch.
+fn watch_in(
+    watches: Option<&mut BTreeMap<ZnodePath, Vec<oneshot::Sender<()>>>>,
+    path: &ZnodePath,
+) -> Watch {
+    let (fire, fired) = oneshot::channel();
+    if let Some(watches) = watches {
+        watches.entry(path.clone()).or_default().push(fire);
+    }
+    Box::pin(async move {
+        if fired.await.is_err() {
+            std::future::pending().await
+        }
+    })
+}
+
 impl Served {
     pub(super) fn n_watches(&self) -> usize {
         let held = |watch: &&oneshot::Sender<()>| !watch.is_closed();
-        self.watches.values().flatten().filter(held).count()
+        let once = self.watches.values().chain(self.child_watches.values());
+        let trees = self.tree_watches.values().flatten();
+        once.flatten().filter(held).count() + trees.filter(|watch| !watch.is_closed()).count()
+    }
+
+    /// Those that an event fires; one-shot watches are used up.
+    fn watches_of(&mut self, path: &ZnodePath, what: Happened) -> Vec<Receiver> {
+        let mut once = self.watches.remove(path).unwrap_or_default();
+        let parent = path.parent();
+        match what {
+            Happened::Changed => {}
+            Happened::Created | Happened::Deleted => {
+                let of_parent = parent.and_then(|parent| self.child_watches.remove(&parent));
+                once.extend(of_parent.unwrap_or_default());
+            }
+        }
+        if what == Happened::Deleted {
+            once.extend(self.child_watches.remove(path).unwrap_or_default());
+        }
+        let mut receivers: Vec<_> = once.into_iter().map(Receiver::Once).collect();
+        let mut above = Some(path.clone());
+        while let Some(root) = above {
+            let watches = self.tree_watches.get(&root).into_iter().flatten();
+            receivers.extend(watches.cloned().map(Receiver::Tree));
+            above = root.parent();
+        }
+        receivers
     }
 
     fn deliver(&mut self, delay: &std::ops::Range<Duration>, is_reply: bool, receive: Receive) {
