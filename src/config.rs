@@ -37,7 +37,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::path::{FilePath, ZnodePath};
+use crate::path::{FilePath, Name, ZnodePath};
+use crate::subtree::Subtree;
 
 pub mod check;
 pub mod dropin;
@@ -83,6 +84,8 @@ pub struct Config {
     /// The files of the mount, in the order of the file and then of the drop-ins: no two have one
     /// dest, and none stands where another needs a directory.
     pub nodes: Vec<Node>,
+    /// The trees of the mount, in the same order: each has its dest, and all below it, for itself.
+    pub trees: Vec<Tree>,
     /// The drop-ins whose nodes are among them; none before [`dropins::Dropins::join`].
     pub dropins: Vec<dropins::Listed>,
     /// What was left out or ignored, in the order of the lines.
@@ -187,6 +190,33 @@ pub struct Node {
     pub max_stale: Duration,
     /// The mount is not ready without it.
     pub required: bool,
+}
+
+/// A subtree of znodes shown as files and directories.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tree {
+    /// The X of `trees.X.source`: lower case, without a dot.
+    pub name: String,
+    /// The first line that names it, in the file that it is from.
+    pub line: usize,
+    /// The znodes, below the chroot.
+    pub subtree: Subtree,
+    /// The file or directory of the root, below the mountpoint.
+    pub dest: FilePath,
+    /// The owner of files and directories.
+    pub uid: u32,
+    /// The group of files and directories.
+    pub gid: u32,
+    /// Permission bits of files, at most 0o7777.
+    pub mode: u16,
+    /// Permission bits of directories, at most 0o7777.
+    pub dir_mode: u16,
+    /// The file, in the directory of a znode with children, that has its own data.
+    pub data_name: Name,
+    /// What becomes of a file when nobody knows any more whether it is current.
+    pub on_disconnect: OnDisconnect,
+    /// How old it may become with [`OnDisconnect::Error`], as with a [`Node`].
+    pub max_stale: Duration,
 }
 
 /// What becomes of a file when its znode is deleted.

@@ -11,6 +11,7 @@
 //! |   | [`content`] | the bytes of a file, wherever they lie |
 //! | 1 | [`tree`] | the pure core: which inode a name means, and what is in it |
 //! |   | [`source`] | what we need of ZooKeeper, as a trait of one connection |
+//! |   | [`subtree`] | which znodes below a root are wanted |
 //! |   | [`config`] | what the user wrote, and what it means |
 //! |   | [`wire`] | how our own processes speak |
 //! | 2 | [`record`] | what a successor must know of a mount, in memory that outlives the server |
@@ -101,6 +102,7 @@ pub mod server;
 pub mod service;
 pub mod source;
 pub mod store;
+pub mod subtree;
 mod sys;
 pub mod tree;
 pub mod wire;

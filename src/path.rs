@@ -62,18 +62,7 @@ impl ZnodePath {
             return Ok(Self::root());
         }
         for component in relative.split('/') {
-            check_component(text, component)?;
-            // The ranges a server refuses (PathUtils.validatePath): control characters, surrogates
-            // (no `char` is one), private use, specials.
-            // Quickly, for most paths.
-            if component.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-                continue;
-            }
-            if let Some(bad) = component.chars().find(|&c| {
-                matches!(c, '\u{1}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{f000}'..='\u{f8ff}' | '\u{fff0}'..='\u{ffff}')
-            }) {
-                return Err(PathError::Character(text.into(), bad));
-            }
+            check_znode_component(text, component)?;
         }
         Ok(Self(match text.starts_with('/') {
             true => text.into(),
@@ -94,6 +83,37 @@ impl ZnodePath {
         match self.0.rfind('/') {
             Some(slash) if slash > 0 => Some(Self(self.0[..slash].into())),
             _ => Some(Self::root()),
+        }
+    }
+
+    /// The znode of this name below this one; the name is one component.
+    pub fn child(&self, name: &str) -> Result<Self, PathError> {
+        if name.contains('/') {
+            return Err(PathError::Character(name.into(), '/'));
+        }
+        check_znode_component(name, name)?;
+        let above = self.0.strip_suffix('/').unwrap_or(&self.0);
+        Ok(Self(format!("{above}/{name}").into()))
+    }
+
+    /// The last component; none for the root.
+    pub fn name(&self) -> Option<&str> {
+        let (_, name) = self.0.rsplit_once('/')?;
+        (!name.is_empty()).then_some(name)
+    }
+
+    /// Whether it is `above` or a znode below that.
+    pub fn starts_with(&self, above: &Self) -> bool {
+        self.strip_prefix(above).is_some()
+    }
+
+    /// The rest of the path below `above`, without a leading slash: empty for `above` itself, none
+    /// for what is not below it.
+    pub fn strip_prefix(&self, above: &Self) -> Option<&str> {
+        let above = above.0.strip_suffix('/').unwrap_or(&above.0);
+        match self.0.strip_prefix(above)? {
+            "" => Some(""),
+            rest => rest.strip_prefix('/'),
         }
     }
 }
@@ -177,6 +197,23 @@ impl Name {
     }
 }
 
+/// What a server refuses in a component.
+fn check_znode_component(whole: &str, component: &str) -> Result<(), PathError> {
+    check_component(whole, component)?;
+    // Quickly, for most paths.
+    if component.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Ok(());
+    }
+    // The ranges of PathUtils.validatePath: control characters, surrogates (no `char` is one),
+    // private use, specials.
+    match component.chars().find(|&c| {
+        matches!(c, '\u{1}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{f000}'..='\u{f8ff}' | '\u{fff0}'..='\u{ffff}')
+    }) {
+        Some(bad) => Err(PathError::Character(whole.into(), bad)),
+        None => Ok(()),
+    }
+}
+
 /// What is forbidden in both worlds.
 fn check_component(whole: &str, component: &str) -> Result<(), PathError> {
     match component {
@@ -244,6 +281,39 @@ mod tests {
         assert_eq!(path.parent().unwrap().as_str(), "/a");
         assert_eq!(path.parent().unwrap().parent().unwrap(), ZnodePath::root());
         assert_eq!(ZnodePath::root().parent(), None);
+    }
+
+    #[test]
+    fn children_and_names() {
+        let root = ZnodePath::root();
+        let a = root.child("a").unwrap();
+        let b = a.child("b c").unwrap();
+        assert_eq!((a.as_str(), b.as_str()), ("/a", "/a/b c"));
+        assert_eq!(ZnodePath::parse("/a/b c"), Ok(b.clone()));
+        let names = [&root, &a, &b].map(|path| path.name().map(str::to_owned));
+        assert_eq!(names, [None, Some("a".into()), Some("b c".into())]);
+        for wrong in ["", ".", "..", "a/b", "/", "/a", "a/", "a\nb", "a\0"] {
+            assert!(root.child(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_below() {
+        let path = |text| ZnodePath::parse(text).unwrap();
+        for (lower, above, expected) in [
+            ("/", "/", Some("")),
+            ("/a", "/", Some("a")),
+            ("/a/b", "/", Some("a/b")),
+            ("/a/b", "/a", Some("b")),
+            ("/a", "/a", Some("")),
+            ("/ab", "/a", None),
+            ("/", "/a", None),
+            ("/a", "/a/b", None),
+        ] {
+            let (lower, above) = (path(lower), path(above));
+            assert_eq!(lower.strip_prefix(&above), expected, "{lower} {above}");
+            assert_eq!(lower.starts_with(&above), expected.is_some());
+        }
     }
 
     #[test]

@@ -62,6 +62,7 @@ pub(super) fn config(
         cache_dir: cache_dir(&raw, surroundings),
         defaults,
         nodes,
+        trees: Vec::new(),
         dropins: Vec::new(),
         problems,
     })
