@@ -1,5 +1,6 @@
 //! Paths that are valid by construction: of znodes, and of files in the mount.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -44,6 +45,13 @@ pub enum PathError {
     /// A component that is longer than a file name can be.
     #[error("`{0}` is longer than 255 bytes")]
     TooLong(String),
+}
+
+/// So that tables by path are asked for a part of one.
+impl Borrow<str> for ZnodePath {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
 }
 
 impl ZnodePath {
