@@ -230,8 +230,10 @@ impl Worker {
                 {
                     self.carry_out(&std::mem::take(&mut steps));
                 }
-                if let Staged::Step(step) = self.tree.stage(change, now) {
-                    steps.push((step, now));
+                match self.tree.stage(change, now) {
+                    Staged::Step(step) => steps.push((step, now)),
+                    Staged::Tell(effect) => by_notice::tell(&self.notifier, &effect),
+                    Staged::Nothing | Staged::Done => {}
                 }
             }
             known.extend(makes_known.map(|known| (known, file)));
