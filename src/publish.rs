@@ -1,4 +1,4 @@
-//! Publishes changes: a queue in which the newest change of each file wins, and a thread that
+//! Publishes changes: a queue in which the newest content of each file wins, and a thread that
 //! carries them to the kernel.
 //!
 //! With a publisher process, a change is a rename(2) of a staged file (`publish/by_rename.rs`).
@@ -104,7 +104,7 @@ impl Publishing {
     }
 
     /// Publishes a change, which was found at `now`, and comes back at once. Of several changes of
-    /// one file that wait, the last is published. `known` holds once it is.
+    /// the content of one file that wait, the last is published. `known` holds once it is.
     pub fn publish(&self, change: Change, now: SystemTime, known: Option<Known>) {
         self.queue.push(change, now, known);
     }
@@ -224,20 +224,25 @@ impl Worker {
             } else {
                 // What is made in a directory finds the directory there, and what empties one
                 // comes before its end.
-                if steps
-                    .iter()
-                    .any(|(step, _)| are_related(&step.path, change.path()))
-                {
+                let is_related = |(step, _): &(Step, _)| are_related(&step.path, &file);
+                if steps.iter().any(is_related) || known.iter().any(|(_, other)| *other == file) {
                     self.carry_out(&std::mem::take(&mut steps));
+                    self.note_all(&mut known);
                 }
-                if let Staged::Step(step) = self.tree.stage(change, now) {
-                    steps.push((step, now));
+                match self.tree.stage(change, now) {
+                    Staged::Step(step) => steps.push((step, now)),
+                    Staged::Tell(effect) => by_notice::tell(&self.notifier, &effect),
+                    Staged::Nothing | Staged::Done => {}
                 }
             }
             known.extend(makes_known.map(|known| (known, file)));
         }
         self.carry_out(&steps);
-        for (known, file) in known {
+        self.note_all(&mut known);
+    }
+
+    fn note_all(&mut self, known: &mut Vec<(Known, FilePath)>) {
+        for (known, file) in known.drain(..) {
             self.note(&known, &file);
         }
     }

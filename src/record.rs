@@ -52,7 +52,7 @@ use crate::tree::{Fact, Ino};
 use contents::{Contents, Extent, Stretch};
 
 /// The number of the format of the bytes; it changes with them.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// The first bytes of the header, in every format.
 const MAGIC: [u8; 8] = *b"livedata";

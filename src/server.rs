@@ -609,7 +609,8 @@ fn no(what: &'static str) -> impl FnOnce() -> Error {
     move || system(what)(io::ErrorKind::InvalidData.into())
 }
 
-/// Directories belong to the user who mounts, and he alone may have them changed.
+/// Directories belong to the user who mounts, and he alone may have them changed. Those with an
+/// ownership of their own are shown by `tree/directory.rs`, which goes by the write bit here.
 fn mounter() -> Ownership {
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     // Root's publisher needs no permission.

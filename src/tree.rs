@@ -60,8 +60,10 @@ enum Intent {
 pub enum Staged {
     /// There was nothing to change.
     Nothing,
-    /// The kernel does not hold the directory, so the change is done, and nobody has to be told.
+    /// The change is done, and nobody has to be told: the kernel does not hold what was changed.
     Done,
+    /// The change is done, and the kernel is to be told of this.
+    Tell(Effect),
     /// The kernel is to be led to it by a system call on the mount.
     Step(Step),
 }
@@ -138,10 +140,14 @@ pub enum Change {
         /// The file.
         path: FilePath,
     },
-    /// The directory is there, and those above it.
+    /// The directory is there, and those above it. One that was there stays the same inode, and
+    /// gets this ownership.
     MakeDirectory {
         /// The directory.
         path: FilePath,
+        /// Who owns it; none for that of all directories of the mount. Those above it have their
+        /// own.
+        ownership: Option<Ownership>,
     },
     /// The directory is gone, unless something is in it.
     RemoveDirectory {
@@ -186,6 +192,11 @@ pub enum Effect {
     },
     /// The times of an inode that the kernel holds moved; the bytes did not.
     Confirmed {
+        /// The inode.
+        ino: Ino,
+    },
+    /// A directory that the kernel holds has another ownership.
+    Owned {
         /// The inode.
         ino: Ino,
     },
@@ -262,7 +273,7 @@ impl Change {
             | Self::Break { path }
             | Self::Remove { path }
             | Self::Confirm { path }
-            | Self::MakeDirectory { path }
+            | Self::MakeDirectory { path, .. }
             | Self::RemoveDirectory { path } => path,
         }
     }
@@ -281,7 +292,9 @@ impl Change {
 }
 
 impl Tree {
-    /// An empty mount, whose directories have this ownership.
+    /// An empty mount, whose directories have this ownership unless they have their own; whose
+    /// owner is who changes them, and may write to them if that takes a permission: see
+    /// [`Change::MakeDirectory`] and `tree/directory.rs`.
     pub fn new(directories: Ownership, now: SystemTime) -> Self {
         let mut clock = Clock::default();
         let inodes = Inodes::new(clock.version(now));
@@ -313,7 +326,10 @@ impl Tree {
             | Fact::Directory { mtime, .. }
             | Fact::Time { mtime, .. } => self.clock.given(*mtime),
             Fact::Floor { latest, .. } => self.clock.given(*latest),
-            Fact::Linked { .. } | Fact::Unlinked { .. } | Fact::Freed { .. } => {}
+            Fact::Owned { .. }
+            | Fact::Linked { .. }
+            | Fact::Unlinked { .. }
+            | Fact::Freed { .. } => {}
         }
         self.inodes.restore(fact)
     }
@@ -357,6 +373,7 @@ impl Tree {
                         facts.push(Fact::Directory {
                             ino,
                             parent: directory.parent(),
+                            ownership: directory.ownership,
                             mtime,
                         });
                     }
@@ -384,24 +401,30 @@ impl Tree {
         if let Change::Confirm { path } = &change {
             return self.confirm(path, now).into_iter().collect();
         }
-        match self.intend(change, now) {
-            Some((directory, path, intent)) => self
-                .carry_out(directory, path.split_last().0, intent, now)
-                .into_iter()
-                .collect(),
-            None => Vec::new(),
-        }
+        let owned = self.own(&change);
+        let effect = match self.intend(change, now) {
+            Some((directory, path, intent)) => {
+                self.carry_out(directory, path.split_last().0, intent, now)
+            }
+            None => owned.and_then(|ino| self.owned(ino)),
+        };
+        effect.into_iter().collect()
     }
 
     /// Prepares `change` for the kernel: it is carried out by the system call that the step names,
     /// at [`Tree::rename`], [`Tree::make_directory`] or [`Tree::remove`]; or by [`Tree::settle`].
     /// A step staged for the same name before is forgotten.
     ///
-    /// Where the kernel does not hold the directory, the change is done at once. A confirmation
-    /// is no such change: see [`Tree::confirm`].
+    /// Where the kernel does not hold the directory, the change is done at once, and so is one of
+    /// ownership alone. A confirmation is no such change: see [`Tree::confirm`].
     pub fn stage(&mut self, change: Change, now: SystemTime) -> Staged {
+        let owned = self.own(&change);
         let Some((directory, path, intent)) = self.intend(change, now) else {
-            return Staged::Nothing;
+            return match owned.map(|ino| self.owned(ino)) {
+                Some(Some(effect)) => Staged::Tell(effect),
+                Some(None) => Staged::Done,
+                None => Staged::Nothing,
+            };
         };
         let name = path.split_last().0.clone();
         if !self.inodes.is_known(directory) {
@@ -572,7 +595,7 @@ impl Tree {
             Body::Directory(directory) => (
                 Kind::Directory,
                 0,
-                self.directories,
+                directory.shown(self.directories),
                 2 + directory.n_directories,
             ),
         };
@@ -716,8 +739,8 @@ impl Tree {
                 (path, Body::Broken { ownership }, Some(there.mtime))
             }
             // Its parent is filled in where it is made.
-            Change::MakeDirectory { path } => {
-                let body = Body::Directory(Box::new(Directory::new(Ino::ROOT)));
+            Change::MakeDirectory { path, ownership } => {
+                let body = Body::Directory(Box::new(Directory::new(Ino::ROOT, ownership)));
                 (path, body, None)
             }
             Change::Remove { path } => return self.intend_to_remove(&path, Kind::File),
@@ -753,8 +776,13 @@ impl Tree {
         for (name, file) in directories.chain([(last, Some((body, mtime)))]) {
             let (body, mtime) = match file {
                 Some((body @ (Body::File { .. } | Body::Broken { .. }), mtime)) => (body, mtime),
-                Some((Body::Directory(_), _)) | None => {
-                    (Body::Directory(Box::new(Directory::new(parent))), None)
+                Some((Body::Directory(directory), _)) => {
+                    let directory = Directory::new(parent, directory.ownership);
+                    (Body::Directory(Box::new(directory)), None)
+                }
+                None => {
+                    let directory = Directory::new(parent, None);
+                    (Body::Directory(Box::new(directory)), None)
                 }
             };
             let mtime = match mtime {
@@ -773,6 +801,20 @@ impl Tree {
         }
         let path = path.prefix(parents.len() - missing.len() + 1);
         Some((directory, path, Intent::Lead(staged?)))
+    }
+
+    /// Gives a directory that is there the ownership that the change says; none where that is no
+    /// change.
+    fn own(&mut self, change: &Change) -> Option<Ino> {
+        let Change::MakeDirectory { path, ownership } = change else {
+            return None;
+        };
+        let ino = self.find(path)?;
+        self.inodes.own(ino, *ownership).then_some(ino)
+    }
+
+    fn owned(&self, ino: Ino) -> Option<Effect> {
+        self.inodes.is_known(ino).then_some(Effect::Owned { ino })
     }
 
     /// Whether a file of this body is something else than what is there.

@@ -48,7 +48,7 @@ pub(super) fn tell(notifier: &Notifier, effect: &Effect) {
             directory_known: false,
             ..
         } => Ok(()),
-        Effect::Confirmed { ino } => attributes(notifier, *ino),
+        Effect::Confirmed { ino } | Effect::Owned { ino } => attributes(notifier, *ino),
     };
     match told {
         Ok(()) => {}
@@ -72,7 +72,7 @@ fn listing(notifier: &Notifier, directory: Ino) -> io::Result<()> {
     notifier.inval_inode(INodeNo(directory.0), 0, 0)
 }
 
-/// Times moved. A negative offset means attributes only: no cached page is dropped.
+/// Times or ownership, and nothing else. A negative offset means attributes only: no cached page is dropped.
 fn attributes(notifier: &Notifier, ino: Ino) -> io::Result<()> {
     notifier.inval_inode(INodeNo(ino.0), -1, 0)
 }

@@ -1,4 +1,9 @@
-//! What waits to be published: in order, but of each file only the newest change.
+//! What waits to be published: in order, but of a file whose content changes only the newest.
+//!
+//! A change takes the place of an older one of the same file where nobody could tell the difference
+//! afterwards: where nothing was pushed since at the same path, above it or below it. So whatever
+//! comes and goes, and turns from a file into a directory and back, the end is as if every change
+//! had been published; and changes of directories are, each of them.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -43,13 +48,13 @@ pub(super) struct Item {
     pub(super) known: Option<Known>,
 }
 
-/// A file that becomes a directory is two changes, as it is two system calls.
-type Key = (FilePath, Kind);
-
 #[derive(Default)]
 struct Waiting {
-    order: VecDeque<Key>,
-    items: HashMap<Key, Item>,
+    items: VecDeque<Item>,
+    /// The number of the first item; they are numbered in the order they came.
+    first: u64,
+    /// Where something waits, and the directories above.
+    places: HashMap<FilePath, Place>,
     tasks: VecDeque<Task>,
     /// Changes wait until this is over.
     frozen: bool,
@@ -58,41 +63,22 @@ struct Waiting {
     closed: bool,
 }
 
+/// The numbers of the last items.
+#[derive(Default)]
+struct Place {
+    /// Of the file of this path.
+    file: Option<u64>,
+    /// Of the file or the directory of this path.
+    here: Option<u64>,
+    /// Of this path and all below it.
+    below: Option<u64>,
+    /// How many items wait at this path and below it.
+    n_items: usize,
+}
+
 impl Queue {
     pub(super) fn push(&self, change: Change, now: SystemTime, known: Option<Known>) {
-        let (path, kind) = (change.path().clone(), change.kind());
-        let other = match kind {
-            Kind::File => Kind::Directory,
-            Kind::Directory => Kind::File,
-        };
-        let mut waiting = self.waiting.lock();
-        let Waiting { order, items, .. } = &mut *waiting;
-        // What makes way for the other kind comes before it, and what empties a directory before
-        // its end; so such a change never takes the place of an older one.
-        let comes_last = kind == Kind::Directory || items.contains_key(&(path.clone(), other));
-        let key = (path, kind);
-        match items.get_mut(&key) {
-            Some(item) if matches!(change, Change::Confirm { .. }) => {
-                // What is to be published will be as current as the confirmation says.
-                if let Change::Recall { mtime, .. } = &mut item.change {
-                    *mtime = now.max(*mtime);
-                    item.known = known;
-                }
-                return;
-            }
-            Some(item) => {
-                *item = Item { change, now, known };
-                if comes_last {
-                    order.retain(|waits| *waits != key);
-                    order.push_back(key);
-                }
-            }
-            None => {
-                items.insert(key.clone(), Item { change, now, known });
-                order.push_back(key);
-            }
-        }
-        drop(waiting);
+        self.waiting.lock().push(Item { change, now, known });
         self.more.notify_one();
     }
 
@@ -115,7 +101,7 @@ impl Queue {
         let mut tasks = Vec::new();
         while let Some(task) = waiting.tasks.pop_front() {
             match task {
-                Task::Freeze if !waiting.order.is_empty() => {
+                Task::Freeze if !waiting.items.is_empty() => {
                     waiting.tasks.push_front(task);
                     break;
                 }
@@ -132,13 +118,9 @@ impl Queue {
         }
         let n = match waiting.frozen {
             true => 0,
-            false => waiting.order.len().min(most),
+            false => waiting.items.len().min(most),
         };
-        let keys: Vec<_> = waiting.order.drain(..n).collect();
-        let items = keys
-            .iter()
-            .filter_map(|key| waiting.items.remove(key))
-            .collect();
+        let items = (0..n).filter_map(|_| waiting.pop()).collect();
         Some((tasks, items))
     }
 
@@ -187,6 +169,104 @@ impl Queue {
 
 impl Waiting {
     fn has_work(&self) -> bool {
-        !self.tasks.is_empty() || (!self.frozen && !self.order.is_empty())
+        !self.tasks.is_empty() || (!self.frozen && !self.items.is_empty())
+    }
+
+    fn push(&mut self, item: Item) {
+        let path = item.change.path();
+        let older = match item.change.kind() {
+            Kind::File => self.waits(path),
+            Kind::Directory => None,
+        };
+        if let Some(number) = older {
+            let alone = self.is_last_of_its_place(number, path);
+            let older = &mut self.items[(number - self.first) as usize];
+            if is_in(&item, older) {
+                return;
+            }
+            if alone && takes_the_place_of(&item.change, &older.change) {
+                *older = item;
+                return;
+            }
+        }
+        let number = self.first + self.items.len() as u64;
+        for path in path.ancestors() {
+            let place = self.places.entry(path).or_default();
+            place.below = Some(number);
+            place.n_items += 1;
+        }
+        let place = self.places.entry(path.clone()).or_default();
+        (place.here, place.below) = (Some(number), Some(number));
+        if item.change.kind() == Kind::File {
+            place.file = Some(number);
+        }
+        place.n_items += 1;
+        self.items.push_back(item);
+    }
+
+    fn pop(&mut self) -> Option<Item> {
+        let item = self.items.pop_front()?;
+        self.first += 1;
+        let path = item.change.path();
+        for path in path.ancestors().chain([path.clone()]) {
+            if let Some(place) = self.places.get_mut(&path) {
+                place.n_items -= 1;
+                if place.n_items == 0 {
+                    self.places.remove(&path);
+                }
+            }
+        }
+        Some(item)
+    }
+
+    /// The last change of the file that waits.
+    fn waits(&self, path: &FilePath) -> Option<u64> {
+        let number = self.places.get(path)?.file?;
+        (number >= self.first).then_some(number)
+    }
+
+    /// Whether nothing came after this item that is about its path, or above or below it.
+    fn is_last_of_its_place(&self, number: u64, path: &FilePath) -> bool {
+        let last = Some(number);
+        self.places.get(path).is_none_or(|it| it.below <= last)
+            && path.ancestors().all(|above| {
+                let place = self.places.get(&above);
+                place.is_none_or(|it| it.here <= last)
+            })
     }
 }
+
+/// Whether a change is none after an older one of the same file that waits, which may be made to
+/// say as much.
+fn is_in(newer: &Item, older: &mut Item) -> bool {
+    if !matches!(newer.change, Change::Confirm { .. }) {
+        return false;
+    }
+    match &mut older.change {
+        // What is to be published will be as current as the confirmation says.
+        Change::Recall { mtime, .. } => {
+            *mtime = newer.now.max(*mtime);
+            older.known = newer.known.clone();
+            true
+        }
+        Change::Put { .. } | Change::Break { .. } | Change::Remove { .. } => true,
+        Change::Confirm { .. } | Change::MakeDirectory { .. } | Change::RemoveDirectory { .. } => {
+            false
+        }
+    }
+}
+
+/// Whether a change alone does the same as it does after an older one of the same file.
+fn takes_the_place_of(newer: &Change, older: &Change) -> bool {
+    match newer {
+        Change::Put { .. } | Change::Recall { .. } | Change::Remove { .. } => true,
+        // Of the file that the older one shows.
+        Change::Break { .. } | Change::Confirm { .. } => {
+            matches!(older, Change::Break { .. } | Change::Confirm { .. })
+        }
+        Change::MakeDirectory { .. } | Change::RemoveDirectory { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

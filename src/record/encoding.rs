@@ -1,7 +1,7 @@
 //! The bytes of an entry.
 //!
 //! A kind (one byte) and its fields in the order written here; numbers are little endian, a text is
-//! its length in bytes (four) and UTF-8, a time is seconds (eight) and nanoseconds (four) since the
+//! its length in bytes (four) and UTF-8, what may be missing is 1 and itself or 0, a time is seconds (eight) and nanoseconds (four) since the
 //! epoch. The content of a file lies elsewhere: its fields say where, how long, and its checksum.
 
 use std::time::{Duration, SystemTime};
@@ -25,6 +25,7 @@ const ABSENT: u8 = 9;
 const WAITING: u8 = 10;
 const ABSENT_AFTER: u8 = 11;
 const BROKEN: u8 = 12;
+const OWNED: u8 = 13;
 
 /// Adds an entry to `bytes`; `content` says where that of a file lies.
 pub(super) fn encode(entry: &Entry, content: Option<FileContent>, bytes: &mut Vec<u8>) {
@@ -54,11 +55,22 @@ pub(super) fn encode(entry: &Entry, content: Option<FileContent>, bytes: &mut Ve
             encode_ownership(*ownership, bytes);
             encode_time(*mtime, bytes);
         }
-        Entry::Tree(Fact::Directory { ino, parent, mtime }) => {
+        Entry::Tree(Fact::Directory {
+            ino,
+            parent,
+            ownership,
+            mtime,
+        }) => {
             bytes.push(DIRECTORY);
             bytes.extend(ino.0.to_le_bytes());
             bytes.extend(parent.0.to_le_bytes());
+            encode_if_any(*ownership, bytes);
             encode_time(*mtime, bytes);
+        }
+        Entry::Tree(Fact::Owned { ino, ownership }) => {
+            bytes.push(OWNED);
+            bytes.extend(ino.0.to_le_bytes());
+            encode_if_any(*ownership, bytes);
         }
         Entry::Tree(Fact::Linked {
             directory,
@@ -151,7 +163,12 @@ pub(super) fn decode(bytes: &mut &[u8], content: &Content) -> Option<(Entry, Opt
         DIRECTORY => Entry::Tree(Fact::Directory {
             ino: new_ino(bytes)?,
             parent: ino(bytes)?,
+            ownership: ownership_if_any(bytes)?,
             mtime: time(bytes)?,
+        }),
+        OWNED => Entry::Tree(Fact::Owned {
+            ino: new_ino(bytes)?,
+            ownership: ownership_if_any(bytes)?,
         }),
         LINKED => Entry::Tree(Fact::Linked {
             directory: ino(bytes)?,
@@ -207,6 +224,21 @@ fn ownership(bytes: &mut &[u8]) -> Option<Ownership> {
         gid: u32::from_le_bytes(take(bytes)?),
         mode: u16::from_le_bytes(take(bytes)?),
     })
+}
+
+fn encode_if_any(ownership: Option<Ownership>, bytes: &mut Vec<u8>) {
+    bytes.push(u8::from(ownership.is_some()));
+    if let Some(ownership) = ownership {
+        encode_ownership(ownership, bytes);
+    }
+}
+
+fn ownership_if_any(bytes: &mut &[u8]) -> Option<Option<Ownership>> {
+    match take(bytes)? {
+        [0] => Some(None),
+        [1] => Some(Some(ownership(bytes)?)),
+        _ => None,
+    }
 }
 
 fn encode_time(time: SystemTime, bytes: &mut Vec<u8>) {

@@ -26,6 +26,11 @@ fn entries() -> Vec<Vec<Entry>> {
             content: content.into(),
         })
     };
+    let owned = Ownership {
+        uid: 3,
+        gid: 4,
+        mode: 0o500,
+    };
     let linked = |text, ino| {
         Entry::Tree(Fact::Linked {
             directory: Ino::ROOT,
@@ -49,9 +54,29 @@ fn entries() -> Vec<Vec<Entry>> {
             Entry::Tree(Fact::Directory {
                 ino: Ino(18),
                 parent: Ino::ROOT,
+                ownership: None,
                 mtime: time(3),
             }),
             linked("d", 18),
+        ],
+        vec![
+            Entry::Tree(Fact::Directory {
+                ino: Ino(20),
+                parent: Ino::ROOT,
+                ownership: Some(owned),
+                mtime: time(3),
+            }),
+            linked("e", 20),
+        ],
+        vec![
+            Entry::Tree(Fact::Owned {
+                ino: Ino(18),
+                ownership: Some(owned),
+            }),
+            Entry::Tree(Fact::Owned {
+                ino: Ino(20),
+                ownership: None,
+            }),
         ],
         vec![Entry::Tree(Fact::Time {
             ino: Ino(17),
@@ -178,7 +203,7 @@ fn another_format_is_refused() {
     };
     assert_eq!(
         err.to_string(),
-        "the record has the format 7, and this program reads 2"
+        "the record has the format 7, and this program reads 3"
     );
 }
 
@@ -233,7 +258,7 @@ proptest! {
 
     /// No bytes at all make it panic, not even with the right checksums.
     #[test]
-    fn any_entries_are_read_or_refused(batch in prop::collection::vec(any::<u8>(), 0..64), kind in 0..12_u8) {
+    fn any_entries_are_read_or_refused(batch in prop::collection::vec(any::<u8>(), 0..64), kind in 0..16_u8) {
         let (record, ends) = written();
         let forged = copy(&record);
         let mut bytes = vec![kind];

@@ -153,7 +153,10 @@ impl Files {
             .filter(|path| !after.contains(path))
             .cloned();
         changes.extend(gone.map(|path| Change::RemoveDirectory { path }));
-        changes.extend(after.into_iter().map(|path| Change::MakeDirectory { path }));
+        changes.extend(after.into_iter().map(|path| Change::MakeDirectory {
+            path,
+            ownership: None,
+        }));
         let mut znodes: HashMap<ZnodePath, Znode> = HashMap::new();
         for (at, node) in nodes.iter().enumerate() {
             let znode = znodes.entry(node.source.clone()).or_insert_with(|| {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
 use crate::path::Name;
-use crate::tree::{Ino, Kind, Room};
+use crate::tree::{Ino, Kind, Ownership, Room};
 
 /// The cookie after `.`.
 const DOT: u64 = 1;
@@ -23,6 +23,8 @@ pub(super) struct Directory {
     last: u64,
     /// How many of the entries are directories.
     pub(super) n_directories: u32,
+    /// Who owns it, if not whoever owns all directories.
+    pub(super) ownership: Option<Ownership>,
 }
 
 struct Entry {
@@ -31,13 +33,33 @@ struct Entry {
 }
 
 impl Directory {
-    pub(super) fn new(parent: Ino) -> Self {
+    pub(super) fn new(parent: Ino, ownership: Option<Ownership>) -> Self {
         Self {
             parent,
             entries: HashMap::new(),
             order: BTreeMap::new(),
             last: DOT_DOT,
             n_directories: 0,
+            ownership,
+        }
+    }
+
+    /// Who is told to own it, where directories have this ownership unless they have their own.
+    ///
+    /// Names are changed by system calls of the user who mounts (the publisher's), which the kernel
+    /// refuses where he may not write. For root nothing is refused, so root's directories have no
+    /// write bit, and those with an ownership of their own are shown as they are. Where the
+    /// mounting user needs his write bit, all directories are his, with all of his bits; what group
+    /// and others may is as configured.
+    pub(super) fn shown(&self, directories: Ownership) -> Ownership {
+        match self.ownership {
+            None => directories,
+            Some(ownership) if directories.mode & 0o200 == 0 => ownership,
+            Some(Ownership { uid: _, gid, mode }) => Ownership {
+                uid: directories.uid,
+                gid,
+                mode: mode | 0o700,
+            },
         }
     }
 

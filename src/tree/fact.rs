@@ -36,8 +36,17 @@ pub enum Fact {
         ino: Ino,
         /// The directory it is for.
         parent: Ino,
+        /// Who owns it, if not whoever owns all directories.
+        ownership: Option<Ownership>,
         /// Its time of modification.
         mtime: SystemTime,
+    },
+    /// The directory has this ownership.
+    Owned {
+        /// The directory.
+        ino: Ino,
+        /// Who owns it, if not whoever owns all directories.
+        ownership: Option<Ownership>,
     },
     /// The name leads to the inode; whatever it led to before lost its name.
     Linked {

@@ -76,7 +76,10 @@ impl Inodes {
     pub(super) fn new(mtime: SystemTime) -> Self {
         let root = Inode {
             linked: true,
-            ..Inode::new(Body::Directory(Box::new(Directory::new(Ino::ROOT))), mtime)
+            ..Inode::new(
+                Body::Directory(Box::new(Directory::new(Ino::ROOT, None))),
+                mtime,
+            )
         };
         let table = ByNumber::from_iter([(Ino::ROOT, root)]);
         Self {
@@ -160,6 +163,7 @@ impl Inodes {
             Body::Directory(directory) => Fact::Directory {
                 ino,
                 parent: directory.parent(),
+                ownership: directory.ownership,
                 mtime,
             },
         });
@@ -236,6 +240,18 @@ impl Inodes {
         self.note(|| Fact::Time { ino, mtime });
     }
 
+    /// Gives a directory this ownership. False where it has it already, or is a file.
+    pub(super) fn own(&mut self, ino: Ino, ownership: Option<Ownership>) -> bool {
+        match &mut self.get_mut(ino).body {
+            Body::Directory(directory) if directory.ownership != ownership => {
+                directory.ownership = ownership;
+            }
+            Body::Directory(_) | Body::File { .. } | Body::Broken { .. } => return false,
+        }
+        self.note(|| Fact::Owned { ino, ownership });
+        true
+    }
+
     /// The kernel holds one lookup more.
     pub(super) fn look_up(&mut self, ino: Ino) {
         self.get_mut(ino).n_lookups += 1;
@@ -283,10 +299,24 @@ impl Inodes {
                 self.table
                     .insert(ino, new(Body::Broken { ownership }, mtime));
             }
-            Fact::Directory { ino, parent, mtime } => {
+            Fact::Directory {
+                ino,
+                parent,
+                ownership,
+                mtime,
+            } => {
                 self.next = self.next.max(ino.0 + 1);
-                let inode = new(Body::Directory(Box::new(Directory::new(parent))), mtime);
+                let directory = Directory::new(parent, ownership);
+                let inode = new(Body::Directory(Box::new(directory)), mtime);
                 self.table.insert(ino, inode);
+            }
+            Fact::Owned { ino, ownership } => {
+                let Some(Body::Directory(directory)) =
+                    self.table.get_mut(&ino).map(|inode| &mut inode.body)
+                else {
+                    return false;
+                };
+                directory.ownership = ownership;
             }
             Fact::Linked {
                 directory,

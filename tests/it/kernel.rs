@@ -101,7 +101,10 @@ fn files_come_and_go_at_once() {
         assert_eq!(names(&live), set(&["new", "stays"]));
         live.remove("d/new");
     }
-    live.apply(Change::MakeDirectory { path: file("e/f") });
+    live.apply(Change::MakeDirectory {
+        path: file("e/f"),
+        ownership: None,
+    });
     assert!(live.path("e/f").is_dir());
     assert_eq!(fs::metadata(live.root()).unwrap().nlink(), 4);
     live.apply(Change::RemoveDirectory { path: file("e/f") });

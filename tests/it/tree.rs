@@ -47,7 +47,7 @@ pub enum Way {
 
 #[derive(Debug, Clone, PartialEq)]
 enum Twin {
-    Directory,
+    Directory(Option<Ownership>),
     File {
         ownership: Ownership,
         /// None where it cannot be read.
@@ -146,9 +146,9 @@ fn effects_say_what_the_kernel_holds() {
             old_known,
             ..
         } => (directory_known, old_known),
-        Effect::Confirmed { .. } => unreachable!(),
+        Effect::Confirmed { .. } | Effect::Owned { .. } => unreachable!(),
     };
-    tree.apply(Change::MakeDirectory { path: path("d") }, at(0));
+    tree.apply(directory("d", None), at(0));
     assert_eq!(
         known(tree.apply(put("d/a", 0o400, b"1"), at(1))),
         (false, false)
@@ -183,6 +183,68 @@ fn effects_say_what_the_kernel_holds() {
     assert!(tree.list(d, 0, |_| Room::Taken), "and may list it");
     tree.forget(d, 1);
     assert_eq!(tree.n_inodes(), 1);
+}
+
+#[test]
+fn another_owner_of_a_directory_is_the_same_inode() {
+    let owned = |mode| {
+        Some(Ownership {
+            uid: 33,
+            gid: 33,
+            mode,
+        })
+    };
+    let mut tree = Tree::new(DIRECTORIES, at(0));
+    tree.apply(directory("d/e", owned(0o500)), at(1));
+    let d = tree.lookup(Ino::ROOT, "d").unwrap();
+    assert_eq!(d.ownership, DIRECTORIES, "those above have their own");
+    let e = tree.lookup(d.ino, "e").unwrap();
+    assert_eq!(e.ownership, owned(0o500).unwrap());
+    tree.apply(put("d/e/f", 0o400, b"x"), at(2));
+    let e = tree.attr(e.ino).unwrap();
+    assert_eq!(e.ownership, owned(0o500).unwrap());
+
+    let told = Staged::Tell(Effect::Owned { ino: e.ino });
+    assert_eq!(tree.stage(directory("d/e", owned(0o550)), at(3)), told);
+    let ownership = owned(0o550).unwrap();
+    assert_eq!(tree.attr(e.ino), Some(Attr { ownership, ..e }));
+    assert_eq!(
+        tree.stage(directory("d/e", owned(0o550)), at(4)),
+        Staged::Nothing
+    );
+    let mut successor = Tree::restore(DIRECTORIES, tree.facts()).unwrap();
+    assert_eq!(successor.attr(e.ino), tree.attr(e.ino));
+    let told = [Effect::Owned { ino: e.ino }];
+    assert_eq!(successor.apply(directory("d/e", None), at(5)), told);
+    assert_eq!(successor.attr(e.ino).unwrap().ownership, DIRECTORIES);
+}
+
+#[test]
+fn who_needs_a_permission_to_change_directories_has_it_in_all_of_them() {
+    let mounter = Ownership {
+        uid: 1000,
+        gid: 1000,
+        mode: 0o755,
+    };
+    let owned = Ownership {
+        uid: 33,
+        gid: 34,
+        mode: 0o550,
+    };
+    let mut tree = Tree::new(mounter, at(0));
+    tree.apply(directory("d", Some(owned)), at(1));
+    let shown = tree.lookup(Ino::ROOT, "d").unwrap().ownership;
+    assert_eq!(
+        shown,
+        Ownership {
+            uid: 1000,
+            gid: 34,
+            mode: 0o750
+        }
+    );
+    tree.apply(directory("d", None), at(2));
+    let shown = tree.lookup(Ino::ROOT, "d").unwrap().ownership;
+    assert_eq!(shown, mounter);
 }
 
 fn run(steps: &[Step]) {
@@ -231,7 +293,7 @@ impl Model {
             | Change::Break { path }
             | Change::Remove { path }
             | Change::Confirm { path }
-            | Change::MakeDirectory { path }
+            | Change::MakeDirectory { path, .. }
             | Change::RemoveDirectory { path } => (path.to_string(), old(path)),
         };
         self.change_paths(change);
@@ -243,8 +305,13 @@ impl Model {
             Way::ByTheKernel | Way::Settled => {
                 let staged = tree.stage(change.clone(), now);
                 assert_eq!(staged != Staged::Nothing, changed, "{change:?}: {staged:?}");
-                if let Staged::Step(step) = staged {
-                    self.carry_out(tree, &step, way, now);
+                match staged {
+                    Staged::Step(step) => self.carry_out(tree, &step, way, now),
+                    Staged::Tell(Effect::Owned { ino }) => {
+                        assert_eq!(old.map(|old| old.ino), Some(ino));
+                    }
+                    Staged::Tell(effect) => panic!("{effect:?} is to be carried out"),
+                    Staged::Nothing | Staged::Done => {}
                 }
                 Vec::new()
             }
@@ -274,6 +341,24 @@ impl Model {
                     self.times.insert(path, after.mtime);
                 }
             }
+            Change::MakeDirectory { ownership, .. } if old.is_some() => {
+                let before = old.unwrap();
+                let after = tree.attr(before.ino).unwrap();
+                let ownership = match changed {
+                    true => ownership.unwrap_or(DIRECTORIES),
+                    false => before.ownership,
+                };
+                assert_eq!(
+                    after,
+                    Attr {
+                        ownership,
+                        ..before
+                    },
+                    "in place"
+                );
+                assert!(changed || effects.is_empty());
+                assert!(!effects.is_empty() || !changed || !self.holds(before.ino));
+            }
             _ => assert_eq!(!effects.is_empty(), changed, "{change:?}: {effects:?}"),
         }
         for (path, twin) in &self.paths {
@@ -292,7 +377,7 @@ impl Model {
                                 .as_ref()
                                 .filter(|old| *old != new)
                                 .map_or(earlier, |_| earlier.map(|t| t + Duration::from_micros(1))),
-                            Some(Twin::Directory) | None => None,
+                            Some(Twin::Directory(_)) | None => None,
                         };
                         assert_eq!(mtime, there.map_or(*given, |there| there.max(*given)));
                     }
@@ -345,7 +430,7 @@ impl Model {
     }
 
     fn change_paths(&mut self, change: &Change) {
-        let is_directory = |twin: Option<&Twin>| matches!(twin, None | Some(Twin::Directory));
+        let is_directory = |twin: Option<&Twin>| matches!(twin, None | Some(Twin::Directory(_)));
         match change {
             Change::Break { path } => {
                 if let Some(Twin::File { content, .. }) = self.paths.get_mut(&path.to_string()) {
@@ -364,7 +449,7 @@ impl Model {
                 mtime: _,
             } => {
                 let fits = path.ancestors().all(|up| is_directory(self.get(&up)))
-                    && !matches!(self.get(path), Some(Twin::Directory));
+                    && !matches!(self.get(path), Some(Twin::Directory(_)));
                 if fits {
                     self.make_directories(path.ancestors());
                     let file = Twin::File {
@@ -380,16 +465,18 @@ impl Model {
                 }
             }
             Change::Confirm { .. } => {}
-            Change::MakeDirectory { path } => {
+            Change::MakeDirectory { path, ownership } => {
                 let whole = || std::iter::once(path.clone()).chain(path.ancestors());
                 if whole().all(|up| is_directory(self.get(&up))) {
                     self.make_directories(whole());
+                    let directory = Twin::Directory(*ownership);
+                    self.paths.insert(path.to_string(), directory);
                 }
             }
             Change::RemoveDirectory { path } => {
                 let below = format!("{path}/");
                 let empty = !self.paths.keys().any(|other| other.starts_with(&below));
-                if matches!(self.get(path), Some(Twin::Directory)) && empty {
+                if matches!(self.get(path), Some(Twin::Directory(_))) && empty {
                     self.paths.remove(&path.to_string());
                 }
             }
@@ -401,8 +488,8 @@ impl Model {
         downwards.reverse();
         for path in downwards {
             match self.get(&path) {
-                None => drop(self.paths.insert(path.to_string(), Twin::Directory)),
-                Some(Twin::Directory) => {}
+                None => drop(self.paths.insert(path.to_string(), Twin::Directory(None))),
+                Some(Twin::Directory(_)) => {}
                 Some(Twin::File { .. }) => return,
             }
         }
@@ -456,7 +543,7 @@ impl Model {
             });
             assert_eq!(
                 found,
-                matches!(self.get(path), Some(Twin::Directory)) || n > 0
+                matches!(self.get(path), Some(Twin::Directory(_))) || n > 0
             );
             let Some((last, ..)) = taken.last().cloned() else {
                 break;
@@ -526,8 +613,9 @@ impl Model {
             assert_eq!(self.inodes.entry(ino).or_insert(path.clone()), path);
             let attr = tree.attr(ino).unwrap();
             match twin {
-                Twin::Directory => {
+                Twin::Directory(ownership) => {
                     assert_eq!((attr.kind, attr.size), (Kind::Directory, 0));
+                    assert_eq!(attr.ownership, ownership.unwrap_or(DIRECTORIES));
                     let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
                     *n_directories.entry(parent.into()).or_default() += 1;
                 }
@@ -543,7 +631,7 @@ impl Model {
             }
         }
         for (path, twin) in &self.paths {
-            if *twin == Twin::Directory {
+            if matches!(twin, Twin::Directory(_)) {
                 let ino = tree.find(&FilePath::parse(path).unwrap()).unwrap();
                 let n = n_directories.get(path).copied().unwrap_or(0);
                 assert_eq!(tree.attr(ino).unwrap().n_links, 2 + n);
@@ -597,9 +685,21 @@ pub fn change() -> impl Strategy<Value = Change> {
         2 => file_path().prop_map(|path| Change::Break { path }),
         3 => file_path().prop_map(|path| Change::Remove { path }),
         2 => file_path().prop_map(|path| Change::Confirm { path }),
-        1 => file_path().prop_map(|path| Change::MakeDirectory { path }),
+        2 => (file_path(), owner()).prop_map(|(path, ownership)| Change::MakeDirectory {
+            path,
+            ownership,
+        }),
         1 => file_path().prop_map(|path| Change::RemoveDirectory { path }),
     ]
+}
+
+fn owner() -> impl Strategy<Value = Option<Ownership>> {
+    let mode = prop_oneof![Just(0o500), Just(0o750)];
+    prop::option::of(mode.prop_map(|mode| Ownership {
+        uid: 1,
+        gid: 2,
+        mode,
+    }))
 }
 
 /// Few and short names, so that they meet.
@@ -617,6 +717,13 @@ pub fn put(at: &str, mode: u16, content: &[u8]) -> Change {
         path: path(at),
         ownership,
         content: content.into(),
+    }
+}
+
+pub fn directory(at: &str, ownership: Option<Ownership>) -> Change {
+    Change::MakeDirectory {
+        path: path(at),
+        ownership,
     }
 }
 
