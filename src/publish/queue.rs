@@ -76,7 +76,11 @@ impl Queue {
                 // What is to be published will be as current as the confirmation says.
                 if let Change::Recall { mtime, .. } = &mut item.change {
                     *mtime = now.max(*mtime);
-                    item.known = known;
+                    let before = item.known.take();
+                    item.known = known.map(|known| Known {
+                        shows: before.and_then(|before| before.shows),
+                        ..known
+                    });
                 }
                 return;
             }
