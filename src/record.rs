@@ -491,10 +491,7 @@ fn next_batch(log: &[u8], at: usize) -> Result<Option<&[u8]>, RecordError> {
 fn freed(entries: &[Entry]) -> impl Iterator<Item = Ino> {
     entries.iter().filter_map(|entry| match entry {
         Entry::Tree(Fact::Freed { ino }) => Some(*ino),
-        Entry::Tree(_)
-                | Entry::Known { .. }
-                | Entry::Waiting { .. }
-                | Entry::Shows { .. } => None,
+        Entry::Tree(_) | Entry::Known { .. } | Entry::Waiting { .. } | Entry::Shows { .. } => None,
     })
 }
 

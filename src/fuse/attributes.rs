@@ -147,6 +147,9 @@ mod tests {
             ..Stat::default()
         };
         let attributes = Attributes::of(&origin(Some(never)), None);
-        assert_eq!(attributes.get(OsStr::new("user.zookeeper.ctime")), Some(&b""[..]));
+        assert_eq!(
+            attributes.get(OsStr::new("user.zookeeper.ctime")),
+            Some(&b""[..])
+        );
     }
 }
