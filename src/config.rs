@@ -140,7 +140,7 @@ pub struct Log {
 /// The mount as a whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mount {
-    /// Extended attributes were asked for; a warning says that this version has none.
+    /// Files have extended attributes that tell of their znodes.
     pub xattr: bool,
     /// Where the drop-ins are, if the file says. A relative path was taken from the directory of the
     /// configuration file.

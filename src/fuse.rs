@@ -9,6 +9,7 @@
 //! them. Staged files it finds in a directory that is in no listing, and nobody else finds there
 //! anything.
 
+mod attributes;
 mod pollers;
 
 use std::collections::HashMap;
@@ -35,6 +36,7 @@ use crate::path::MAX_NAME;
 use crate::processes::{Init, STAGING};
 use crate::store::Reader;
 use crate::tree::{Attr, Ino, Kind, Ownership, Room};
+use attributes::Attributes;
 pub use pollers::Pollers;
 
 /// For ever, as far as the kernel's clock goes: what changes is announced.
@@ -186,6 +188,10 @@ enum Refusal {
     TooOld,
     /// Nobody writes here.
     ReadOnly,
+    /// No such extended attribute.
+    NoAttribute,
+    /// What was asked for is longer than the caller has room for.
+    NoRoom,
     /// The kernel is to do without, from now on.
     Unneeded,
 }
@@ -199,6 +205,8 @@ fn errno(refusal: Refusal) -> Errno {
         Refusal::IsADirectory => Errno::EISDIR,
         Refusal::TooOld => Errno::EIO,
         Refusal::ReadOnly => Errno::EROFS,
+        Refusal::NoAttribute => Errno::ENODATA,
+        Refusal::NoRoom => Errno::ERANGE,
         Refusal::Unneeded => Errno::ENOSYS,
     }
 }
@@ -250,6 +258,7 @@ impl Filesystem for LiveData {
             minor: config.kernel_abi().1,
             max_readahead,
             flags: config.capabilities().bits(),
+            xattr: self.tree.keeps_attributes(),
         });
         Ok(())
     }
@@ -395,17 +404,37 @@ impl Filesystem for LiveData {
         );
     }
 
+    // The kernel caches no extended attribute, so `ls -l` would ask twice for each file; where they
+    // are not wanted, it is to do without them, once and for all.
+
+    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        self.requests.count();
+        if !self.tree.keeps_attributes() {
+            return reply.error(errno(Refusal::Unneeded));
+        }
+        let found = attributes::is_ours(name)
+            .then(|| self.attributes(ino))
+            .flatten();
+        match found.as_ref().and_then(|found| found.get(name)) {
+            Some(value) => give(value, size, reply),
+            None => reply.error(errno(Refusal::NoAttribute)),
+        }
+    }
+
+    fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        self.requests.count();
+        if !self.tree.keeps_attributes() {
+            return reply.error(errno(Refusal::Unneeded));
+        }
+        let found = self.attributes(ino);
+        give(
+            &found.map_or_else(Vec::new, |found| found.list()),
+            size,
+            reply,
+        );
+    }
+
     // What the kernel is to do without, once and for all.
-
-    fn getxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, reply: ReplyXattr) {
-        self.requests.count();
-        reply.error(errno(Refusal::Unneeded));
-    }
-
-    fn listxattr(&self, _: &Request, _: INodeNo, _: u32, reply: ReplyXattr) {
-        self.requests.count();
-        reply.error(errno(Refusal::Unneeded));
-    }
 
     fn access(&self, _: &Request, _: INodeNo, _: AccessFlags, reply: ReplyEmpty) {
         self.requests.count();
@@ -653,6 +682,11 @@ impl Filesystem for LiveData {
 }
 
 impl LiveData {
+    fn attributes(&self, ino: INodeNo) -> Option<Attributes> {
+        let (origin, stale) = self.tree.attributes(Ino(ino.0))?;
+        Some(Attributes::of(&origin, stale.as_ref()))
+    }
+
     fn remove(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         if Ino(parent.0) == STAGING_INO && self.is_publisher(request) {
             // What a dead server had staged: the kernel is to let go of the name.
@@ -667,6 +701,16 @@ impl LiveData {
         } else {
             reply.error(errno(Refusal::ReadOnly))
         }
+    }
+}
+
+/// Gives extended attributes to a caller that has room for so many bytes; one that has none asks
+/// how many there are.
+fn give(bytes: &[u8], size: u32, reply: ReplyXattr) {
+    match (u32::try_from(bytes.len()), size) {
+        (Ok(n_bytes), 0) => reply.size(n_bytes),
+        (Ok(n_bytes), size) if n_bytes <= size => reply.data(bytes),
+        _ => reply.error(errno(Refusal::NoRoom)),
     }
 }
 

@@ -14,17 +14,18 @@
 //! |   | [`subtree`] | which znodes below a root are wanted |
 //! |   | [`config`] | what the user wrote, and what it means |
 //! |   | [`wire`] | how our own processes speak |
-//! | 2 | [`record`] | what a successor must know of a mount, in memory that outlives the server |
+//! | 2 | [`shown`] | which znode an inode shows, for extended attributes |
+//! | 3 | [`record`] | what a successor must know of a mount, in memory that outlives the server |
 //! |   | [`processes`] | the processes of a mount, and what they say to each other |
-//! | 3 | [`store`] | the one lock over the tree and its record: one writer, many readers |
+//! | 4 | [`store`] | the one lock over the tree and its record: one writer, many readers |
 //! |   | [`mirror`] | source -> stream of updates: sessions, re-sync, proof of absence |
 //! |   | [`cache`] | the last known good content, on disk, for a start while ZooKeeper is away |
 //! |   | [`writer`] | read, show the difference, set if the version still holds |
 //! |   | [`service`] | the ZooKeeper service that a configuration names |
-//! | 4 | [`fuse`] | the kernel's questions, answered from the store |
+//! | 5 | [`fuse`] | the kernel's questions, answered from the store |
 //! |   | [`publish`] | changes, carried to the kernel |
 //! |   | [`mountpoint`] | the place: cleared, mounted, unmounted |
-//! | 5 | [`keeper`] | the process that makes the mount and keeps the others alive |
+//! | 6 | [`keeper`] | the process that makes the mount and keeps the others alive |
 //! |   | [`server`] | the process that mirrors and answers |
 //! |   | [`publisher`] | the process that renames on the private mount |
 //! |   | [`logging`] | where the log goes |
@@ -100,6 +101,7 @@ pub mod publisher;
 pub mod record;
 pub mod server;
 pub mod service;
+pub mod shown;
 pub mod source;
 pub mod store;
 pub mod subtree;

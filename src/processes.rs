@@ -93,7 +93,8 @@ pub struct Start {
     pub publishers: Vec<u32>,
 }
 
-/// What the kernel offered in INIT, on which a successor must agree without asking again.
+/// What the kernel offered in INIT, on which a successor must agree without asking again; and what
+/// else holds for as long as the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Init {
     /// The minor number of the protocol; the major is 7.
@@ -102,6 +103,10 @@ pub struct Init {
     pub max_readahead: u32,
     /// The capabilities, both words.
     pub flags: u64,
+    /// Extended attributes are answered. Otherwise the kernel may have been told that there are none,
+    /// and does not ask again.
+    #[serde(default)]
+    pub xattr: bool,
 }
 
 impl Init {

@@ -24,7 +24,8 @@ use fuser::Notifier;
 use crate::cache::Cache;
 use crate::fuse::Pollers;
 use crate::path::{FilePath, ZnodePath};
-use crate::source::Told;
+use crate::shown::Origin;
+use crate::source::{Stat, Told};
 use crate::store::{Reader, Writer};
 use crate::tree::{Change, Staged, Step};
 use crate::wire::Socket;
@@ -52,6 +53,10 @@ pub struct Known {
     pub path: ZnodePath,
     /// What holds of it; none where what was told before is current still.
     pub told: Option<Told>,
+    /// What the file of the change shows from then on, where the change gives it content.
+    pub shows: Option<Stat>,
+    /// Whether all files of the znode are published then; before that, what holds is not noted.
+    pub everywhere: bool,
 }
 
 /// What whoever keeps the processes is told, by these calls, which do not wait.
@@ -73,6 +78,17 @@ struct Worker {
     tell: Tell,
     awaits_publisher: bool,
     cache: Option<Arc<Cache>>,
+}
+
+impl Known {
+    /// What the file of the change shows.
+    fn origin(&self) -> Option<Origin> {
+        let stat = self.shows?;
+        Some(Origin {
+            path: self.path.clone(),
+            stat: Some(stat),
+        })
+    }
 }
 
 impl Publishing {
@@ -229,12 +245,14 @@ impl Worker {
                     self.carry_out(&std::mem::take(&mut steps));
                     self.note_all(&mut known);
                 }
-                match self.tree.stage(change, now) {
+                let origin = makes_known.as_ref().and_then(Known::origin);
+                match self.tree.stage_origin(change, origin, now) {
                     Staged::Step(step) => steps.push((step, now)),
                     Staged::Tell(effect) => by_notice::tell(&self.notifier, &effect),
                     Staged::Nothing | Staged::Done => {}
                 }
             }
+            let makes_known = makes_known.filter(|known| known.everywhere);
             known.extend(makes_known.map(|known| (known, file)));
         }
         self.carry_out(&steps);

@@ -46,6 +46,7 @@ use thiserror::Error;
 use crate::checksum::crc32;
 use crate::content::Content;
 use crate::path::ZnodePath;
+use crate::shown::Origin;
 use crate::source::Told;
 use crate::sys::Mapping;
 use crate::tree::{Fact, Ino};
@@ -93,6 +94,13 @@ pub enum Entry {
         ino: Ino,
         /// The kernel's name for the open file.
         handle: u64,
+    },
+    /// The inode, which is on record already, shows this; the last one counts.
+    Shows {
+        /// The inode.
+        ino: Ino,
+        /// What it shows.
+        origin: Origin,
     },
 }
 
@@ -263,7 +271,13 @@ impl Record {
                         *content = Content::kept(stretch);
                     }
                     (Entry::Tree(Fact::Freed { ino }), _) => freed.push(*ino),
-                    (Entry::Tree(_) | Entry::Known { .. } | Entry::Waiting { .. }, _) => {}
+                    (
+                        Entry::Tree(_)
+                        | Entry::Known { .. }
+                        | Entry::Waiting { .. }
+                        | Entry::Shows { .. },
+                        _,
+                    ) => {}
                 }
                 take(entry)?;
             }
@@ -392,7 +406,10 @@ impl Record {
                     self.placed.push((content.clone(), stretch));
                     Some(FileContent { extent, checksum })
                 }
-                Entry::Tree(_) | Entry::Known { .. } | Entry::Waiting { .. } => None,
+                Entry::Tree(_)
+                | Entry::Known { .. }
+                | Entry::Waiting { .. }
+                | Entry::Shows { .. } => None,
             };
             encoding::encode(entry, content, &mut batch);
         }
@@ -474,7 +491,7 @@ fn next_batch(log: &[u8], at: usize) -> Result<Option<&[u8]>, RecordError> {
 fn freed(entries: &[Entry]) -> impl Iterator<Item = Ino> {
     entries.iter().filter_map(|entry| match entry {
         Entry::Tree(Fact::Freed { ino }) => Some(*ino),
-        Entry::Tree(_) | Entry::Known { .. } | Entry::Waiting { .. } => None,
+        Entry::Tree(_) | Entry::Known { .. } | Entry::Waiting { .. } | Entry::Shows { .. } => None,
     })
 }
 

@@ -238,7 +238,7 @@ impl Server {
             Some((config, ..)) => keeping::open(config, &start.mountpoint),
             None => (None, Left::nothing()),
         };
-        let (tree, reader) = if start.takes_over {
+        let (mut tree, reader) = if start.takes_over {
             let record = record.ok_or(RecordError::NoRecord)?;
             store::restored(mounter(), record)?
         } else {
@@ -250,6 +250,14 @@ impl Server {
                 .map_err(system("the keeper does not listen"))?;
             (tree, reader)
         };
+        // Whoever began the connection has decided, whatever the configuration says by now.
+        let keeps_attributes = match &early {
+            Some((config, ..)) => config.mount.xattr,
+            None => start.init.is_some_and(|init| init.xattr),
+        };
+        if keeps_attributes {
+            tree.keep_attributes();
+        }
         let requests = Requests::default();
         let filesystem = LiveData::new(reader.clone(), requests.clone());
         let (publishers, pollers) = (filesystem.publishers(), filesystem.pollers());
@@ -327,7 +335,7 @@ impl Server {
         publishing.use_cache(cache.clone());
         desk.carry_out(leftovers);
         desk.carry_out_noted(planned, SystemTime::now());
-        desk.carry_out(recalled);
+        desk.carry_out_noted(recalled, SystemTime::now());
         if let Some(cache) = &cache {
             desk.keep_configured(cache);
             // A first server has it from the cache.
@@ -376,6 +384,7 @@ impl Server {
         loop {
             if Instant::now() >= next_probe {
                 self.probe();
+                self.reader.sweep_attributes();
                 self.keep_lost();
                 self.look_at_dropins();
                 next_probe = Instant::now() + PROBE_INTERVAL;

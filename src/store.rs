@@ -15,8 +15,11 @@ use parking_lot::RwLock;
 use crate::content::{Bytes, Content};
 use crate::path::{FilePath, Name, ZnodePath};
 use crate::record::{Entry, Record, RecordError};
+use crate::shown::{Origin, Shown, Stale};
 use crate::source::Told;
-use crate::tree::{Attr, Change, Effect, Fact, Ino, Kind, Listed, Ownership, Room, Staged, Tree};
+use crate::tree::{
+    Attr, Call, Change, Effect, Fact, Ino, Kind, Listed, Ownership, Room, Staged, Step, Tree,
+};
 
 /// The most open files of one inode on which somebody is on record to wait: nobody says when one is
 /// closed.
@@ -32,6 +35,8 @@ pub struct Reader(Arc<RwLock<State>>);
 struct State {
     tree: Tree,
     recording: Option<Recording>,
+    /// Which inode shows which znode, where that is asked for.
+    shown: Option<Shown>,
 }
 
 struct Recording {
@@ -63,6 +68,7 @@ pub fn new(directories: Ownership, now: SystemTime) -> (Writer, Reader) {
     shared(State {
         tree: Tree::new(directories, now),
         recording: None,
+        shown: None,
     })
 }
 
@@ -79,6 +85,7 @@ pub fn recorded(
     Ok(shared(State {
         tree,
         recording: Some(Recording::new(record, Known::default())),
+        shown: None,
     }))
 }
 
@@ -89,6 +96,7 @@ pub fn recorded(
 pub fn restored(directories: Ownership, memory: OwnedFd) -> Result<(Writer, Reader), RecordError> {
     let mut known = Known::default();
     let mut waiting: HashMap<Ino, HashSet<u64>> = HashMap::new();
+    let mut shown: Option<Shown> = None;
     let mut tree = Tree::new(directories, SystemTime::UNIX_EPOCH);
     let record = Record::load(memory, |entry| {
         match entry {
@@ -103,11 +111,15 @@ pub fn restored(directories: Ownership, memory: OwnedFd) -> Result<(Writer, Read
             Entry::Known { path, told } => {
                 known.late.push((path, told));
             }
+            Entry::Shows { ino, origin } => shown.get_or_insert_default().set(ino, origin),
         }
         Ok(())
     })?;
     tree.record();
     waiting.retain(|ino, _| tree.attr(*ino).is_some());
+    if let Some(shown) = &mut shown {
+        shown.retain(|ino| tree.attr(ino).is_some());
+    }
     let recording = Recording {
         waiting,
         ..Recording::new(record, known)
@@ -115,6 +127,7 @@ pub fn restored(directories: Ownership, memory: OwnedFd) -> Result<(Writer, Read
     Ok(shared(State {
         tree,
         recording: Some(recording),
+        shown,
     }))
 }
 
@@ -135,6 +148,58 @@ impl Writer {
     pub fn stage(&mut self, change: Change, now: SystemTime) -> Staged {
         self.change(|tree| tree.stage(change, now))
             .unwrap_or(Staged::Nothing)
+    }
+
+    /// [`Writer::stage`] of a change that makes a file show this, for [`Reader::attributes`]: the
+    /// inode is told apart before anybody sees it. A file that breaks shows what it showed before,
+    /// without its bytes.
+    pub fn stage_origin(
+        &mut self,
+        change: Change,
+        origin: Option<Origin>,
+        now: SystemTime,
+    ) -> Staged {
+        let state = &mut *self.0.write();
+        debug_assert!(!state.is_frozen(), "the tree is changed while frozen");
+        if state.is_frozen() {
+            return Staged::Nothing;
+        }
+        if state.shown.is_none() {
+            return state.with_tree(|tree| tree.stage(change, now));
+        }
+        let path = change.path().clone();
+        let origin = match &change {
+            Change::Put { .. } | Change::Recall { .. } => origin,
+            Change::Break { .. } => state.origin_of(&path).map(|origin| Origin {
+                stat: None,
+                ..origin
+            }),
+            Change::Remove { .. }
+            | Change::Confirm { .. }
+            | Change::MakeDirectory { .. }
+            | Change::RemoveDirectory { .. } => None,
+        };
+        let staged = state.with_tree(|tree| tree.stage(change, now));
+        if let Some(origin) = origin {
+            let ino = match &staged {
+                Staged::Step(Step {
+                    call: Call::Rename { staged },
+                    ..
+                }) => Some(*staged),
+                // What is made with its directory, or is there already, to the byte.
+                Staged::Step(_) => state.tree.find_staged(&path),
+                Staged::Done | Staged::Nothing | Staged::Tell(_) => state.tree.find(&path),
+            };
+            if let Some(ino) = ino {
+                state.set_origin(ino, origin);
+            }
+        }
+        staged
+    }
+
+    /// Keeps from here on what [`Reader::attributes`] tells. A successor must be told to do so, too.
+    pub fn keep_attributes(&mut self) {
+        self.0.write().shown.get_or_insert_default();
     }
 
     /// See [`Tree::settle`]. Not while frozen.
@@ -215,7 +280,11 @@ impl Writer {
         tell: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
         let mut state = self.0.write();
-        let State { tree, recording } = &mut *state;
+        let State {
+            tree,
+            recording,
+            shown,
+        } = &mut *state;
         let Some(recording) = recording else {
             return Ok(());
         };
@@ -227,6 +296,14 @@ impl Writer {
         let known = known.map(|(path, told)| (path.clone(), *told));
         let mut record = Record::compacted(tree.facts(), known)?;
         record.append(&recording.waiting_entries())?;
+        let shown = shown.iter().flat_map(Shown::iter);
+        let shown: Vec<_> = shown
+            .map(|(ino, origin)| Entry::Shows {
+                ino,
+                origin: origin.clone(),
+            })
+            .collect();
+        record.append(&shown)?;
         tell(record.descriptor())?;
         record.settle();
         recording.record = record;
@@ -334,6 +411,48 @@ impl Reader {
         waiting.flatten().copied().collect()
     }
 
+    /// Whether [`Reader::attributes`] has something to tell.
+    pub fn keeps_attributes(&self) -> bool {
+        self.0.read().shown.is_some()
+    }
+
+    /// What the inode shows, and how that stands where a name leads to it; none where that is not
+    /// kept, or not known.
+    pub fn attributes(&self, ino: Ino) -> Option<(Origin, Option<Stale>)> {
+        let state = self.0.read();
+        let shown = state.shown.as_ref()?;
+        let origin = shown.get(ino)?.clone();
+        let attr = state.tree.attr(ino)?;
+        let stale = shown
+            .stale(&origin.path, attr.mtime)
+            .filter(|_| attr.n_links > 0);
+        Some((origin, stale))
+    }
+
+    /// These znodes were told, or confirmed to be current.
+    pub fn note_current<'a>(&self, paths: impl IntoIterator<Item = &'a ZnodePath>) {
+        self.with_shown(|shown| {
+            for path in paths {
+                shown.is_current(path);
+            }
+        });
+    }
+
+    /// Nobody knows from `now` on whether the znode is current, for this reason.
+    pub fn note_stale(&self, path: &ZnodePath, why: &str, now: SystemTime) {
+        self.with_shown(|shown| shown.is_stale(path, why.into(), now));
+    }
+
+    /// Nobody knows from `now` on of any znode whether it is current.
+    pub fn note_all_stale(&self, now: SystemTime) {
+        self.with_shown(|shown| shown.are_stale(now));
+    }
+
+    /// Lets go of what is kept of znodes that no file shows any more; to be called now and then.
+    pub fn sweep_attributes(&self) {
+        self.with_shown(Shown::sweep);
+    }
+
     /// See [`Tree::attr`].
     pub fn attr(&self, ino: Ino) -> Option<Attr> {
         self.0.read().tree.attr(ino)
@@ -386,6 +505,14 @@ impl Reader {
         self.0.read().tree.n_inodes()
     }
 
+    fn with_shown(&self, change: impl FnOnce(&mut Shown)) {
+        if self.keeps_attributes()
+            && let Some(shown) = &mut self.0.write().shown
+        {
+            change(shown);
+        }
+    }
+
     /// Carries out what was staged for the name, if anything was. None where that is not to be,
     /// for the tree is frozen.
     fn carry_out<T>(
@@ -411,6 +538,27 @@ impl State {
             .is_some_and(|recording| recording.frozen)
     }
 
+    /// What the file at this path shows.
+    fn origin_of(&self, path: &FilePath) -> Option<Origin> {
+        let ino = self.tree.find(path)?;
+        self.shown.as_ref()?.get(ino).cloned()
+    }
+
+    /// A file shows this from now on, and a successor knows.
+    fn set_origin(&mut self, ino: Ino, origin: Origin) {
+        let is_file = |attr: Attr| attr.kind == Kind::File;
+        let Some(shown) = &mut self.shown else {
+            return;
+        };
+        if !self.tree.attr(ino).is_some_and(is_file) || shown.get(ino) == Some(&origin) {
+            return;
+        }
+        shown.set(ino, origin.clone());
+        if let Some(recording) = &mut self.recording {
+            recording.append(&[Entry::Shows { ino, origin }]);
+        }
+    }
+
     /// Does something to the tree, and records what came of it.
     fn with_tree<T>(&mut self, change: impl FnOnce(&mut Tree) -> T) -> T {
         let result = change(&mut self.tree);
@@ -430,6 +578,9 @@ impl State {
         for fact in &facts {
             if let Fact::Freed { ino } = fact {
                 recording.waiting.remove(ino);
+                if let Some(shown) = &mut self.shown {
+                    shown.forget(*ino);
+                }
             }
         }
         if !facts.is_empty() {

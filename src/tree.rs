@@ -673,6 +673,17 @@ impl Tree {
         })
     }
 
+    /// The inode that a path leads to once what is staged is carried out.
+    pub fn find_staged(&self, path: &FilePath) -> Option<Ino> {
+        path.names().iter().try_fold(Ino::ROOT, |ino, name| {
+            match self.intents.get(&(ino, name.clone())) {
+                Some(Intent::Lead(staged)) => Some(*staged),
+                Some(Intent::Vanish) => None,
+                None => self.leads_to(ino, name.as_str()),
+            }
+        })
+    }
+
     /// All files and directories, directories before what is in them.
     pub fn paths(&self) -> Vec<(FilePath, Kind)> {
         let mut found: Vec<(FilePath, Kind)> = Vec::new();

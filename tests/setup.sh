@@ -35,6 +35,7 @@ need ca-certificates /etc/ssl/certs/ca-certificates.crt
 need python3 /usr/bin/python3
 need diffutils diff
 need patch patch
+need attr getfattr
 # Crates bring some C and assembler to compile, and a linker is needed anyway.
 need gcc cc
 need libc6-dev /usr/include/stdio.h

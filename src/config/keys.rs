@@ -39,7 +39,7 @@ const KEYS: &[(&str, Support)] = &[
     ("zookeeper.read_only", Later(False)),
     ("secrets.path", Now),
     ("secrets.provider", Now),
-    ("mount.xattr", Later(False)),
+    ("mount.xattr", Now),
     ("mount.status_dir", Later(Nothing)),
     ("mount.status_mode", Later(Nothing)),
     ("mount.links", Later(False)),

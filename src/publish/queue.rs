@@ -246,7 +246,11 @@ fn is_in(newer: &Item, older: &mut Item) -> bool {
         // What is to be published will be as current as the confirmation says.
         Change::Recall { mtime, .. } => {
             *mtime = newer.now.max(*mtime);
-            older.known = newer.known.clone();
+            let before = older.known.take();
+            older.known = newer.known.clone().map(|known| Known {
+                shows: before.and_then(|before| before.shows),
+                ..known
+            });
             true
         }
         Change::Put { .. } | Change::Break { .. } | Change::Remove { .. } => true,

@@ -10,6 +10,7 @@ use crate::content::Content;
 use crate::path::{Name, ZnodePath};
 use crate::record::contents::Extent;
 use crate::record::{Entry, FileContent};
+use crate::shown::Origin;
 use crate::source::{Stat, Told};
 use crate::tree::{Fact, Ino, Ownership};
 
@@ -26,6 +27,8 @@ const WAITING: u8 = 10;
 const ABSENT_AFTER: u8 = 11;
 const BROKEN: u8 = 12;
 const OWNED: u8 = 13;
+const SHOWS: u8 = 14;
+const SHOWS_NO_BYTES: u8 = 15;
 
 /// Adds an entry to `bytes`; `content` says where that of a file lies.
 pub(super) fn encode(entry: &Entry, content: Option<FileContent>, bytes: &mut Vec<u8>) {
@@ -131,6 +134,17 @@ pub(super) fn encode(entry: &Entry, content: Option<FileContent>, bytes: &mut Ve
             bytes.extend(ino.0.to_le_bytes());
             bytes.extend(handle.to_le_bytes());
         }
+        Entry::Shows {
+            ino,
+            origin: Origin { path, stat },
+        } => {
+            bytes.push(stat.map_or(SHOWS_NO_BYTES, |_| SHOWS));
+            bytes.extend(ino.0.to_le_bytes());
+            encode_text(path.as_str(), bytes);
+            if let Some(stat) = stat {
+                encode_stat(stat, bytes);
+            }
+        }
     }
 }
 
@@ -206,6 +220,16 @@ pub(super) fn decode(bytes: &mut &[u8], content: &Content) -> Option<(Entry, Opt
         WAITING => Entry::Waiting {
             ino: ino(bytes)?,
             handle: u64::from_le_bytes(take(bytes)?),
+        },
+        SHOWS | SHOWS_NO_BYTES => Entry::Shows {
+            ino: ino(bytes)?,
+            origin: Origin {
+                path: ZnodePath::parse(text(bytes)?).ok()?,
+                stat: match kind {
+                    SHOWS => Some(stat(bytes)?),
+                    _ => None,
+                },
+            },
         },
         _ => return None,
     };

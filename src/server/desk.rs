@@ -74,8 +74,31 @@ impl Desk {
             Update::Confirmed { age, .. } => SystemTime::now() - *age,
             _ => SystemTime::now(),
         };
+        self.note_standing(&update);
         let changes = self.files.update(update);
         self.carry_out_noted(changes, now);
+    }
+}
+
+impl Desk {
+    /// What an update means for the extended attributes of what is shown already.
+    fn note_standing(&self, update: &Update) {
+        let now = SystemTime::now();
+        match update {
+            Update::Content { path, .. } => self.tree.note_current([path]),
+            Update::Confirmed { paths, .. } => self.tree.note_current(paths),
+            Update::Absent { path } => {
+                self.tree.note_stale(path, "the znode was deleted", now);
+            }
+            Update::Unreadable { path, reason } => match reason {
+                Reason::Denied => self.tree.note_stale(path, "its ACL denies it to us", now),
+                Reason::Unproven(why) | Reason::Failed(why) => {
+                    self.tree.note_stale(path, why, now);
+                }
+            },
+            Update::Disconnected { .. } => self.tree.note_all_stale(now),
+            Update::Connected { .. } | Update::Repaired { .. } => {}
+        }
     }
 }
 

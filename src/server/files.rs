@@ -186,8 +186,11 @@ impl Files {
             };
             // It may take the place of one with which this was to be noted.
             let is_last = znode.nodes.last() == Some(&at);
-            let known = znode.told.filter(|_| is_last);
-            noted.push((change, known.map(|told| known_of(&node.source, Some(told)))));
+            let known = znode.told.map(|told| Known {
+                everywhere: is_last,
+                ..known_of(&node.source, Some(told))
+            });
+            noted.push((change, known));
         }
         self.n_unheard = znodes
             .values()
@@ -247,7 +250,7 @@ impl Files {
         &mut self,
         entries: Vec<cache::Entry>,
         now: SystemTime,
-    ) -> Vec<Change> {
+    ) -> Vec<Noted> {
         let mut changes = Vec::new();
         for cache::Entry { path, known } in entries {
             let Some(znode) = self.znodes.get_mut(&path) else {
@@ -260,11 +263,18 @@ impl Files {
                     confirmed,
                 } => {
                     let nodes = znode.nodes.iter().map(|at| &self.nodes[*at]);
-                    changes.extend(nodes.map(|node| Change::Recall {
-                        path: node.dest.clone(),
-                        ownership: ownership(node),
-                        content: content.clone(),
-                        mtime: confirmed,
+                    changes.extend(nodes.map(|node| {
+                        let change = Change::Recall {
+                            path: node.dest.clone(),
+                            ownership: ownership(node),
+                            content: content.clone(),
+                            mtime: confirmed,
+                        };
+                        let known = Known {
+                            everywhere: false,
+                            ..known_of(&path, Some(Told::Content(stat)))
+                        };
+                        (change, Some(known))
                     }));
                     znode.content = Some(content);
                     znode.told = Some(Told::Content(stat));
@@ -363,8 +373,11 @@ impl Files {
                 });
                 let changes = changes.collect();
                 self.mend(&path);
-                let known = goes_everywhere.then(|| known_of(&path, kept.told));
-                with_last(changes, known)
+                let known = Known {
+                    everywhere: goes_everywhere,
+                    ..known_of(&path, kept.told)
+                };
+                with_last(changes, Some(known))
             }
             Update::Unreadable { path, reason } => {
                 if let Some((znode, _)) = self.heard(&path, State::Unreadable(reason)) {
@@ -410,7 +423,7 @@ impl Files {
             return Vec::new();
         };
         znode.stale = None;
-        let content = znode.content.clone();
+        let (content, told) = (znode.content.clone(), znode.told);
         let changes = nodes
             .map(|node| match &content {
                 Some(content) if broken.contains(&node.dest) => put(node, content),
@@ -421,7 +434,13 @@ impl Files {
             .collect();
         self.broken = broken;
         self.mend(path);
-        with_last(changes, Some(known_of(path, None)))
+        let mut noted = with_last(changes, Some(known_of(path, None)));
+        for (change, known) in &mut noted {
+            if let (Change::Put { .. }, Some(known)) = (change, known) {
+                known.shows = known_of(path, told).shows;
+            }
+        }
+        noted
     }
 
     /// The files of the znode are not broken any more.
@@ -604,16 +623,26 @@ fn known_of(path: &ZnodePath, told: Option<Told>) -> Known {
     Known {
         path: path.clone(),
         told,
+        shows: match told {
+            Some(Told::Content(stat)) => Some(stat),
+            Some(Told::Lost(_) | Told::Absent(_)) | None => None,
+        },
+        everywhere: true,
     }
 }
 
-/// What holds of a znode once all its files show it is noted with the last of them.
+/// What holds of a znode is noted with each of its files; that all show it, with the last of them.
 fn with_last(changes: Vec<Change>, known: Option<Known>) -> Vec<Noted> {
-    let mut noted: Vec<Noted> = changes.into_iter().map(|change| (change, None)).collect();
-    if let Some((_, last)) = noted.last_mut() {
-        *last = known;
-    }
-    noted
+    let mut left = changes.len();
+    let note = |change| {
+        left -= 1;
+        let known = known.clone().map(|known| Known {
+            everywhere: known.everywhere && left == 0,
+            ..known
+        });
+        (change, known)
+    };
+    changes.into_iter().map(note).collect()
 }
 
 /// The directories that the files stand in.

@@ -167,6 +167,7 @@ mod tests {
             minor: 45,
             max_readahead: 1 << 17,
             flags: (1 << 40) | 3,
+            xattr: false,
         };
         let request = init_request(init);
         assert_eq!(request.len(), 104);

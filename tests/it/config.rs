@@ -641,7 +641,6 @@ fn keys_of_later_versions() {
         (
             "mount.xattr = true\nmount.status_dir = d\nzookeeper.read_only = on",
             &[
-                "warning: live.ini:3: mount.xattr: not supported by this version yet; ignored",
                 "warning: live.ini:4: mount.status_dir: not supported by this version yet; ignored",
                 "warning: live.ini:5: zookeeper.read_only: not supported by this version yet; ignored",
             ],

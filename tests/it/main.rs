@@ -5,6 +5,7 @@
 // One binary has no outside.
 #![allow(unreachable_pub)]
 
+mod attributes;
 mod bad_input;
 mod cache;
 mod commands;
