@@ -51,12 +51,23 @@ pub struct Publishing {
 pub struct Known {
     /// The znode.
     pub path: ZnodePath,
-    /// What holds of it; none where what was told before is current still.
-    pub told: Option<Told>,
+    /// What holds of it.
+    pub news: News,
     /// What the file of the change shows from then on, where the change gives it content.
     pub shows: Option<Stat>,
     /// Whether all files of the znode are published then; before that, what holds is not noted.
     pub everywhere: bool,
+}
+
+/// What holds of a znode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// This was told of it.
+    Told(Told),
+    /// What was told before is current still.
+    Current,
+    /// It is wanted no more, and nothing is to be known of it.
+    Forgotten,
 }
 
 /// What whoever keeps the processes is told, by these calls, which do not wait.
@@ -268,22 +279,25 @@ impl Worker {
     /// What was published is for a successor to know, and for the cache.
     fn note(&mut self, known: &Known, file: &FilePath) {
         let path = &known.path;
-        if let Some(told) = known.told {
-            self.tree.know(path, told);
+        match known.news {
+            News::Told(told) => self.tree.know(path, told),
+            News::Forgotten => self.tree.know_nothing(path),
+            News::Current => {}
         }
         let Some(cache) = &self.cache else {
             return;
         };
         let shown = self.reader.find(file).and_then(|ino| self.reader.attr(ino));
-        match (known.told, shown) {
-            (None, Some(attr)) => cache.confirmed([path], attr.mtime),
-            (Some(Told::Content(stat)), Some(attr)) => {
+        match (known.news, shown) {
+            (News::Current, Some(attr)) => cache.confirmed([path], attr.mtime),
+            (News::Told(Told::Content(stat)), Some(attr)) => {
                 if let Some(content) = self.reader.content(attr.ino) {
                     cache.content(path, stat, content, attr.mtime);
                 }
             }
-            (Some(Told::Absent(before)), _) => cache.absent(path, before.unwrap_or(0)),
-            (Some(Told::Content(_) | Told::Lost(_)) | None, _) => {}
+            (News::Told(Told::Absent(before)), _) => cache.absent(path, before.unwrap_or(0)),
+            (News::Forgotten, _) => cache.forgotten(path),
+            (News::Told(Told::Content(_) | Told::Lost(_)) | News::Current, _) => {}
         }
     }
 

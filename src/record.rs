@@ -88,6 +88,11 @@ pub enum Entry {
         /// What was told of it.
         told: Told,
     },
+    /// Nothing is to be known of the znode any more.
+    Forgotten {
+        /// The znode.
+        path: ZnodePath,
+    },
     /// Somebody waits with poll(2) for the inode to be superseded.
     Waiting {
         /// The inode.
@@ -274,6 +279,7 @@ impl Record {
                     (
                         Entry::Tree(_)
                         | Entry::Known { .. }
+                        | Entry::Forgotten { .. }
                         | Entry::Waiting { .. }
                         | Entry::Shows { .. },
                         _,
@@ -408,6 +414,7 @@ impl Record {
                 }
                 Entry::Tree(_)
                 | Entry::Known { .. }
+                | Entry::Forgotten { .. }
                 | Entry::Waiting { .. }
                 | Entry::Shows { .. } => None,
             };
@@ -491,7 +498,11 @@ fn next_batch(log: &[u8], at: usize) -> Result<Option<&[u8]>, RecordError> {
 fn freed(entries: &[Entry]) -> impl Iterator<Item = Ino> {
     entries.iter().filter_map(|entry| match entry {
         Entry::Tree(Fact::Freed { ino }) => Some(*ino),
-        Entry::Tree(_) | Entry::Known { .. } | Entry::Waiting { .. } | Entry::Shows { .. } => None,
+        Entry::Tree(_)
+        | Entry::Known { .. }
+        | Entry::Forgotten { .. }
+        | Entry::Waiting { .. }
+        | Entry::Shows { .. } => None,
     })
 }
 

@@ -321,8 +321,8 @@ impl Server {
             None => read_at_start(&start, kept, logging)?,
         };
         let mut files = Files::new();
-        let leftovers = files.recall(&config.nodes, &reader);
-        let planned = files.plan(config.nodes.clone());
+        let leftovers = files.recall(&config.nodes, &config.trees, &reader);
+        let planned = files.plan(config.nodes.clone(), config.trees.clone());
         let recalled = files.recall_cached(left.entries, SystemTime::now());
         if start.takes_over {
             cache = keeping::take_over(&config, &start.mountpoint);

@@ -52,13 +52,19 @@ struct Recording {
 #[derive(Default)]
 struct Known {
     table: HashMap<ZnodePath, Told>,
-    /// What is not in the table yet, in order: a successor has no time for that at first.
-    late: Vec<(ZnodePath, Told)>,
+    /// What is not in the table yet, in order: a successor has no time for that at first. None for
+    /// what is forgotten.
+    late: Vec<(ZnodePath, Option<Told>)>,
 }
 
 impl Known {
     fn table(&mut self) -> &mut HashMap<ZnodePath, Told> {
-        self.table.extend(std::mem::take(&mut self.late));
+        for (path, told) in std::mem::take(&mut self.late) {
+            match told {
+                Some(told) => self.table.insert(path, told),
+                None => self.table.remove(&path),
+            };
+        }
         &mut self.table
     }
 }
@@ -109,8 +115,9 @@ pub fn restored(directories: Ownership, memory: OwnedFd) -> Result<(Writer, Read
                 waiting.entry(ino).or_default().insert(handle);
             }
             Entry::Known { path, told } => {
-                known.late.push((path, told));
+                known.late.push((path, Some(told)));
             }
+            Entry::Forgotten { path } => known.late.push((path, None)),
             Entry::Shows { ino, origin } => shown.get_or_insert_default().set(ino, origin),
         }
         Ok(())
@@ -231,6 +238,19 @@ impl Writer {
         recording.known.table().insert(path.clone(), told);
         let path = path.clone();
         recording.append(&[Entry::Known { path, told }]);
+    }
+
+    /// Nothing is to be known of the znode any more. Not while frozen.
+    pub fn know_nothing(&mut self, path: &ZnodePath) {
+        let mut state = self.0.write();
+        let Some(recording) = &mut state.recording else {
+            return;
+        };
+        debug_assert!(!recording.frozen, "something is published while frozen");
+        if !recording.frozen && recording.known.table().remove(path).is_some() {
+            let path = path.clone();
+            recording.append(&[Entry::Forgotten { path }]);
+        }
     }
 
     /// Makes no more changes and writes nothing from here on, so that another process can read the

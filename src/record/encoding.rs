@@ -29,6 +29,7 @@ const BROKEN: u8 = 12;
 const OWNED: u8 = 13;
 const SHOWS: u8 = 14;
 const SHOWS_NO_BYTES: u8 = 15;
+const FORGOTTEN: u8 = 16;
 
 /// Adds an entry to `bytes`; `content` says where that of a file lies.
 pub(super) fn encode(entry: &Entry, content: Option<FileContent>, bytes: &mut Vec<u8>) {
@@ -129,6 +130,10 @@ pub(super) fn encode(entry: &Entry, content: Option<FileContent>, bytes: &mut Ve
             encode_text(path.as_str(), bytes);
             bytes.extend(before.to_le_bytes());
         }
+        Entry::Forgotten { path } => {
+            bytes.push(FORGOTTEN);
+            encode_text(path.as_str(), bytes);
+        }
         Entry::Waiting { ino, handle } => {
             bytes.push(WAITING);
             bytes.extend(ino.0.to_le_bytes());
@@ -216,6 +221,9 @@ pub(super) fn decode(bytes: &mut &[u8], content: &Content) -> Option<(Entry, Opt
         ABSENT_AFTER => Entry::Known {
             path: ZnodePath::parse(text(bytes)?).ok()?,
             told: Told::Absent(Some(i64::from_le_bytes(take(bytes)?))),
+        },
+        FORGOTTEN => Entry::Forgotten {
+            path: ZnodePath::parse(text(bytes)?).ok()?,
         },
         WAITING => Entry::Waiting {
             ino: ino(bytes)?,

@@ -101,9 +101,10 @@ fn entries() -> Vec<Vec<Entry>> {
             told: Told::Absent(None),
         }],
         vec![Entry::Known {
-            path,
+            path: path.clone(),
             told: Told::Absent(Some(10)),
         }],
+        vec![Entry::Forgotten { path }],
         vec![Entry::Tree(Fact::Unlinked {
             directory: Ino::ROOT,
             name: name("a"),

@@ -101,6 +101,14 @@ pub(super) fn recall(memory: OwnedFd) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// How much is configured, in words.
+fn count(config: &Config) -> String {
+    match (config.nodes.len(), config.trees.len()) {
+        (nodes, 0) => format!("{nodes} nodes"),
+        (nodes, trees) => format!("{nodes} nodes, {trees} trees"),
+    }
+}
+
 /// A descriptor for what may be long.
 pub(super) fn memory(name: &str, bytes: &[u8]) -> io::Result<File> {
     let mut file = File::from(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?);
@@ -142,14 +150,14 @@ impl Server {
         if new.mount != self.config.mount {
             log::warn!("mount.* changed; that takes effect with the next mount");
         }
-        let sources = {
+        let wanted = {
             let mut desk = self.desk.lock();
-            let changes = desk.files.plan(new.nodes.clone());
+            let changes = desk.files.plan(new.nodes.clone(), new.trees.clone());
             desk.carry_out_noted(changes, SystemTime::now());
-            desk.files.sources()
+            desk.files.wanted()
         };
         let mut told = vec![
-            Command::Watch(sources),
+            Command::Watch(wanted),
             Command::Heartbeat(new.heartbeat_interval),
         ];
         if new.zookeeper != self.config.zookeeper || new.secrets != self.config.secrets {
@@ -162,7 +170,7 @@ impl Server {
                 log::error!("the mirror is gone");
             }
         }
-        log::info!("reloaded: {} nodes", new.nodes.len());
+        log::info!("reloaded: {}", count(&new));
         if new.cache_dir != self.config.cache_dir {
             log::warn!("cache.dir changed; that takes effect with the next mount");
             new.cache_dir.clone_from(&self.config.cache_dir);
@@ -198,6 +206,7 @@ impl Server {
         self.keep_configuration();
         let Config {
             nodes,
+            trees,
             dropins,
             problems,
             ..
@@ -207,22 +216,24 @@ impl Server {
             log::warn!("{problem}");
         }
         (self.config.dropins, self.config.problems) = (dropins, problems);
-        if nodes == self.config.nodes {
+        if nodes == self.config.nodes && trees == self.config.trees {
             return;
         }
-        self.config.nodes = nodes;
-        log::info!("drop-ins changed: {} nodes", self.config.nodes.len());
-        let sources = {
+        (self.config.nodes, self.config.trees) = (nodes, trees);
+        log::info!("drop-ins changed: {}", count(&self.config));
+        let wanted = {
             let mut desk = self.desk.lock();
-            let changes = desk.files.plan(self.config.nodes.clone());
+            let changes = desk
+                .files
+                .plan(self.config.nodes.clone(), self.config.trees.clone());
             desk.carry_out_noted(changes, SystemTime::now());
             if let Some(cache) = &self.cache {
                 desk.keep_configured(cache);
             }
-            desk.files.sources()
+            desk.files.wanted()
         };
         if let Some(mirror) = &self.mirror
-            && mirror.commands.send(Command::Watch(sources)).is_err()
+            && mirror.commands.send(Command::Watch(wanted)).is_err()
         {
             log::error!("the mirror is gone");
         }

@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use super::files::{Files, Noted};
 use crate::cache::Cache;
-use crate::mirror::{Reason, Update};
+use crate::mirror::{Reason, Update, Wanted};
 use crate::path::ZnodePath;
 use crate::publish::Publishing;
 use crate::source::Told;
@@ -47,8 +47,11 @@ impl Desk {
 
     /// Keeps in the cache what is configured, and no more.
     pub(super) fn keep_configured(&self, cache: &Cache) {
-        let configured: HashSet<_> = self.files.sources().into_iter().collect();
-        cache.retain(move |path| configured.contains(path));
+        let Wanted { nodes, trees } = self.files.wanted();
+        let nodes: HashSet<_> = nodes.into_iter().collect();
+        cache.retain(move |path| {
+            nodes.contains(path) || trees.iter().any(|tree| tree.wants(path))
+        });
     }
 
     /// Tells the cache what is known of these znodes. What waits to be published tells it again.
@@ -61,7 +64,7 @@ impl Desk {
         }
         for (path, stat, content, file) in self.files.contents(of) {
             // A broken file has the time of what it showed.
-            let shown = self.tree.find(file).and_then(|ino| self.tree.attr(ino));
+            let shown = self.tree.find(&file).and_then(|ino| self.tree.attr(ino));
             if let Some(attr) = shown {
                 cache.content(path, stat, content.clone(), attr.mtime);
             }
@@ -97,7 +100,10 @@ impl Desk {
                 }
             },
             Update::Disconnected { .. } => self.tree.note_all_stale(now),
-            Update::Connected { .. } | Update::Repaired { .. } => {}
+            Update::Children { .. }
+            | Update::Settled
+            | Update::Connected { .. }
+            | Update::Repaired { .. } => {}
         }
     }
 }
@@ -125,6 +131,10 @@ fn log_update(update: &Update) {
         }
         Update::Confirmed { paths, .. } => log::debug!("{} nodes confirmed", paths.len()),
         Update::Connected { session } => log::info!("ZooKeeper: session {session:#x}"),
+        Update::Children { path, has_children } => {
+            log::debug!("{path}: has {}", if *has_children { "children" } else { "no children" });
+        }
+        Update::Settled => log::debug!("everything was looked at"),
         // The mirror has said it, with what it does about it.
         Update::Repaired { .. } | Update::Disconnected { .. } => {}
     }

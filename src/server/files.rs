@@ -3,29 +3,43 @@
 //! A znode whose content is known is current, or *stale* since some time: ZooKeeper is away, the
 //! znode cannot be read now, or what is known comes from before this process and was not confirmed
 //! yet. A file of a znode that is stale for too long is broken, where the configuration wants that.
+//!
+//! A node shows one znode at a path of its own. A tree shows whatever znodes there are in a subtree,
+//! and where they stand follows from what else is there: see `files/planted.rs`. One znode may be
+//! shown by several of both.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+mod planted;
+mod recall;
+mod znode;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::cache;
-use crate::config::{Node, OnDelete, OnDisconnect};
+use crate::config::{Node, OnDelete, OnDisconnect, Tree};
 use crate::content::Content;
-use crate::mirror::{Reason, Update};
+use crate::mirror::{Reason, Update, Wanted};
 use crate::path::{FilePath, ZnodePath};
-use crate::publish::Known;
+use crate::publish::{Known, News};
 use crate::source::{Stat, Told};
-use crate::store::Reader;
-use crate::tree::{Change, Kind, Ownership};
+use crate::tree::{Change, Ownership};
+use planted::{Planted, Step};
+use znode::{State, Znode};
 
-/// The configured nodes, and what is known of their znodes.
+/// The configured nodes and trees, and what is known of their znodes.
+#[derive(Default)]
 pub(super) struct Files {
     nodes: Vec<Node>,
+    trees: Vec<Planted>,
+    /// Where in the trees those stand that begin at a znode.
+    roots: HashMap<ZnodePath, Vec<usize>>,
     znodes: HashMap<ZnodePath, Znode>,
     /// How many znodes are in [`State::Unknown`].
     n_unheard: usize,
+    /// Whether all subtrees were looked at to their ends, once.
+    is_settled: bool,
     /// The files that are broken.
     broken: HashSet<FilePath>,
-    /// Whether any node may break.
+    /// Whether any file may break.
     may_break: bool,
     /// Whether there is a session.
     connected: bool,
@@ -38,125 +52,45 @@ pub(super) struct Files {
 /// A change, and what holds of a znode once it is published.
 pub(super) type Noted = (Change, Option<Known>);
 
-/// What is known of a znode.
-#[derive(Debug, Clone, Default)]
-struct Znode {
-    /// Where in the nodes those stand that show it.
-    nodes: Vec<usize>,
-    /// The content last told; the same memory that the tree serves.
-    content: Option<Content>,
-    /// What was told of it, by a mirror of this process or before.
-    told: Option<Told>,
-    state: State,
-    stale: Option<Stale>,
-    /// When what is kept of it, now that it is gone, was last known to be current.
-    kept_as_of: Option<SystemTime>,
-}
-
-/// Since when nobody knows whether a content is current.
-#[derive(Debug, Clone, Copy)]
-struct Stale {
-    since: Instant,
-    /// How old it counted then.
-    age: Duration,
-    /// When it was last known to be current.
-    as_of: SystemTime,
-}
-
-/// How a node stands.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-enum State {
-    /// Nothing was heard of it by this process.
-    #[default]
-    Unknown,
-    /// Its content is known and watched.
-    Live,
-    /// It does not exist.
-    Absent,
-    /// It cannot be read now; its last known content, if any, is served.
-    Unreadable(Reason),
-}
-
 /// How far the first load has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Progress {
-    /// Nodes whose znode was heard of.
+    /// Nodes whose znode was heard of, and znodes of trees.
     pub n_answered: usize,
-    /// Nodes of whose znode nothing was heard, nor is known from before.
+    /// Nodes of whose znode nothing was heard, nor is known from before; and trees likewise.
     pub n_unknown: usize,
-    /// Nodes that have a file.
+    /// Nodes that have a file, and files of trees.
     pub n_files: usize,
-    /// Nodes whose file may be old.
+    /// Files that may be old.
     pub n_stale: usize,
     /// All nodes.
     pub n_nodes: usize,
+    /// All trees.
+    pub n_trees: usize,
     /// Required nodes without a file.
     pub n_required_missing: usize,
 }
 
-impl Znode {
-    /// Whether files show it, be it that one of them is broken and has no content to go by.
-    fn has_file(&self) -> bool {
-        self.content.is_some() || matches!(self.told, Some(Told::Lost(_)))
-    }
-}
-
-impl Stale {
-    /// From now on, for what was known to be current at this time.
-    fn from_now(as_of: SystemTime) -> Self {
-        Self {
-            since: Instant::now(),
-            age: Duration::ZERO,
-            as_of,
-        }
-    }
-
-    /// When it is this old.
-    fn at_age(&self, age: Duration) -> Instant {
-        self.since + age.saturating_sub(self.age)
-    }
+/// A file, as the configuration wants it.
+struct Showing {
+    path: FilePath,
+    ownership: Ownership,
+    on_delete: OnDelete,
+    on_disconnect: OnDisconnect,
+    max_stale: Duration,
 }
 
 impl Files {
     /// Knows nothing of any znode.
     pub(super) fn new() -> Self {
-        Self {
-            nodes: Vec::new(),
-            znodes: HashMap::new(),
-            n_unheard: 0,
-            broken: HashSet::new(),
-            may_break: false,
-            connected: false,
-            disconnected: None,
-            n_repaired: 0,
-        }
+        Self::default()
     }
 
-    /// Takes another set of nodes, and gives the changes that lead there. What stays as it was
-    /// gives changes that the tree finds to be none.
-    pub(super) fn plan(&mut self, nodes: Vec<Node>) -> Vec<Noted> {
-        let dests: HashSet<&FilePath> = nodes.iter().map(|node| &node.dest).collect();
-        let mut changes: Vec<Change> = self
-            .nodes
-            .iter()
-            .filter(|node| !dests.contains(&node.dest))
-            .map(|node| Change::Remove {
-                path: node.dest.clone(),
-            })
-            .collect();
-        let before = directories(&self.nodes);
-        let after = directories(&nodes);
-        // A longer path sorts behind its parent: the deepest go first and come last.
-        let gone = before
-            .iter()
-            .rev()
-            .filter(|path| !after.contains(path))
-            .cloned();
-        changes.extend(gone.map(|path| Change::RemoveDirectory { path }));
-        changes.extend(after.into_iter().map(|path| Change::MakeDirectory {
-            path,
-            ownership: None,
-        }));
+    /// Takes another set of nodes and trees, and gives the changes that lead there. What stays as it
+    /// was gives changes that the tree finds to be none, or none.
+    pub(super) fn plan(&mut self, nodes: Vec<Node>, trees: Vec<Tree>) -> Vec<Noted> {
+        let before = self.layout();
+        self.plant(trees);
         let mut znodes: HashMap<ZnodePath, Znode> = HashMap::new();
         for (at, node) in nodes.iter().enumerate() {
             let znode = znodes.entry(node.source.clone()).or_insert_with(|| {
@@ -168,126 +102,119 @@ impl Files {
             });
             znode.nodes.push(at);
         }
-        let mut noted: Vec<Noted> = changes.into_iter().map(|change| (change, None)).collect();
-        self.broken.clear();
-        let now = Instant::now();
-        for (at, node) in nodes.iter().enumerate() {
-            let znode = &znodes[&node.source];
-            let path = node.dest.clone();
-            let change = if znode.state == State::Absent && node.on_delete == OnDelete::Remove {
-                Change::Remove { path }
-            } else if breaks_at(node, znode).is_some_and(|time| time <= now) {
-                self.broken.insert(path.clone());
-                Change::Break { path }
-            } else if let Some(change) = show(node, znode) {
-                change
-            } else {
-                continue;
-            };
-            // It may take the place of one with which this was to be noted.
-            let is_last = znode.nodes.last() == Some(&at);
-            let known = znode.told.map(|told| Known {
-                everywhere: is_last,
-                ..known_of(&node.source, Some(told))
-            });
-            noted.push((change, known));
+        for (path, znode) in std::mem::take(&mut self.znodes) {
+            if self.trees_of(&path).next().is_some() {
+                let nodes = Vec::new();
+                znodes.entry(path).or_insert(Znode { nodes, ..znode });
+            }
         }
-        self.n_unheard = znodes
-            .values()
-            .filter(|znode| znode.state == State::Unknown)
-            .count();
-        self.may_break = nodes
-            .iter()
-            .any(|node| node.on_disconnect == OnDisconnect::Error);
-        self.nodes = nodes;
-        self.znodes = znodes;
+        self.may_break = nodes.iter().map(|node| node.on_disconnect)
+            .chain(self.trees.iter().map(|planted| planted.tree.on_disconnect))
+            .any(|on_disconnect| on_disconnect == OnDisconnect::Error);
+        (self.nodes, self.znodes) = (nodes, znodes);
+        self.settle_trees();
+        let unheard = |znode: &&Znode| znode.state == State::Unknown;
+        self.n_unheard = self.znodes.values().filter(unheard).count();
+
+        let after = self.layout();
+        let mut noted: Vec<Noted> = before.changes_to(&after).map(|change| (change, None)).collect();
+        let mut broken = std::mem::take(&mut self.broken);
+        broken.retain(|path| after.files.contains(path));
+        let is_new = |at: usize| self.trees[at].is_new;
+        let shown_anew = self.znodes.iter().filter(|(path, znode)| {
+            !znode.nodes.is_empty() || self.trees_that_show(path).into_iter().any(is_new)
+        });
+        for (path, znode) in shown_anew {
+            let changes = self.showings(path).into_iter().filter_map(|showing| {
+                show_as_it_stands(&showing, znode, &mut broken)
+            });
+            // It may take the place of one with which this was to be noted.
+            let known = znode.told.map(|told| known_of(path, News::Told(told)));
+            noted.extend(with_last(changes.collect(), known));
+        }
+        self.broken = broken;
+        for planted in &mut self.trees {
+            planted.is_new = false;
+        }
         noted
     }
 
-    /// Goes on with what another process showed, as it is on record. Gives the changes that take
-    /// away what is not configured any more.
-    pub(super) fn recall(&mut self, nodes: &[Node], tree: &Reader) -> Vec<Change> {
-        let known = tree.known();
-        for node in nodes {
-            let Some(told) = known.get(&node.source).copied() else {
-                continue;
-            };
-            let shown = tree.find(&node.dest).and_then(|ino| tree.attr(ino));
-            let content = shown.and_then(|attr| tree.content(attr.ino));
-            let znode = self.znodes.entry(node.source.clone()).or_default();
-            // A takeover makes nothing too old, and nothing younger.
-            let as_of = shown.map_or(SystemTime::UNIX_EPOCH, |attr| attr.mtime);
-            let before = znode.stale.map_or(as_of, |stale| stale.as_of);
-            znode.stale = Some(Stale::from_now(as_of.max(before)));
-            (znode.told, znode.content) = match (told, znode.told) {
-                // Some nodes keep what they showed.
-                (Told::Absent(_), _) => (Some(told), znode.content.take().or(content)),
-                (Told::Content(_), None) if content.is_some() => (Some(told), content),
-                (_, Some(Told::Content(_))) if content == znode.content => (Some(told), content),
-                // What is not shown everywhere, or not alike, or broken, is to be told again.
-                (Told::Content(stat) | Told::Lost(stat), _) => (Some(Told::Lost(stat)), None),
-            };
+    /// Takes another set of trees; those that stay as they are keep what they show, and no others.
+    fn plant(&mut self, trees: Vec<Tree>) {
+        let mut before = std::mem::take(&mut self.trees);
+        for tree in trees {
+            let same = before.iter().position(|planted| planted.tree == tree);
+            let planted = same.map(|at| before.swap_remove(at));
+            self.trees.push(planted.unwrap_or_else(|| Planted::new(tree)));
         }
-        let dests: HashSet<&FilePath> = nodes.iter().map(|node| &node.dest).collect();
-        let wanted = directories(nodes);
-        // What is in a directory comes behind it.
-        tree.paths()
-            .into_iter()
-            .rev()
-            .filter_map(|(path, kind)| match kind {
-                Kind::File if !dests.contains(&path) => Some(Change::Remove { path }),
-                Kind::Directory if !wanted.contains(&path) => {
-                    Some(Change::RemoveDirectory { path })
-                }
-                Kind::File | Kind::Directory => None,
-            })
-            .collect()
+        self.roots.clear();
+        for (at, planted) in self.trees.iter().enumerate() {
+            let root = planted.tree.subtree.root().clone();
+            self.roots.entry(root).or_default().push(at);
+        }
     }
 
-    /// Goes on with what an earlier mount knew of the planned nodes, as the cache has it. Gives the
-    /// changes that show it.
-    pub(super) fn recall_cached(
-        &mut self,
-        entries: Vec<cache::Entry>,
-        now: SystemTime,
-    ) -> Vec<Noted> {
-        let mut changes = Vec::new();
-        for cache::Entry { path, known } in entries {
-            let Some(znode) = self.znodes.get_mut(&path) else {
-                continue;
-            };
-            match known {
-                cache::Known::Content {
-                    stat,
-                    content,
-                    confirmed,
-                } => {
-                    let nodes = znode.nodes.iter().map(|at| &self.nodes[*at]);
-                    changes.extend(nodes.map(|node| {
-                        let change = Change::Recall {
-                            path: node.dest.clone(),
-                            ownership: ownership(node),
-                            content: content.clone(),
-                            mtime: confirmed,
-                        };
-                        let known = Known {
-                            everywhere: false,
-                            ..known_of(&path, Some(Told::Content(stat)))
-                        };
-                        (change, Some(known))
-                    }));
-                    znode.content = Some(content);
-                    znode.told = Some(Told::Content(stat));
-                    znode.stale = Some(Stale {
-                        since: Instant::now(),
-                        age: now.duration_since(confirmed).unwrap_or_default(),
-                        as_of: confirmed,
-                    });
-                }
-                cache::Known::Absent { zxid } => znode.told = Some(Told::Absent(Some(zxid))),
+    /// Has all trees show what is known.
+    fn settle_trees(&mut self) {
+        let znodes = std::mem::take(&mut self.znodes);
+        for (path, znode) in &znodes {
+            for at in self.trees_that_show(path) {
+                // The whole layout is compared, so the steps there are of no interest.
+                self.trees[at].set(path, znode.has_file(), znode.has_children);
             }
         }
-        changes
+        self.znodes = znodes;
+    }
+
+    /// What is to stand where, as far as it is known.
+    fn layout(&self) -> Layout {
+        let of_nodes = self.nodes.iter().map(|node| node.dest.clone());
+        let of_trees = self.trees.iter().flat_map(Planted::files);
+        let files: HashSet<_> = of_nodes.chain(of_trees.map(|(_, file)| file)).collect();
+        let mut directories = BTreeMap::new();
+        let dests = self.trees.iter().map(|planted| &planted.tree.dest);
+        for dest in self.nodes.iter().map(|node| &node.dest).chain(dests) {
+            directories.extend(dest.ancestors().map(|path| (path, None)));
+        }
+        for planted in &self.trees {
+            let ownership = ownership_of_directories(&planted.tree);
+            let of_tree = planted.directories();
+            directories.extend(of_tree.map(|path| (path, Some(ownership))));
+        }
+        Layout { files, directories }
+    }
+
+    /// The files that show a znode, as far as it is shown. (Those of nodes are there in any case.)
+    fn showings(&self, path: &ZnodePath) -> Vec<Showing> {
+        let znode = self.znodes.get(path);
+        let nodes = znode.into_iter().flat_map(|znode| &znode.nodes);
+        let of_nodes = nodes.map(|at| of_node(&self.nodes[*at]));
+        let of_trees = self.trees_of(path).filter_map(|at| {
+            let planted = &self.trees[at];
+            Some(in_tree(&planted.tree, planted.file(path)?))
+        });
+        of_nodes.chain(of_trees).collect()
+    }
+
+    /// Where in the trees those stand in which the znode is, itself or on the way to others.
+    fn trees_of(&self, path: &ZnodePath) -> impl Iterator<Item = usize> {
+        let mut at = (!self.roots.is_empty()).then(|| path.clone());
+        let above = std::iter::from_fn(move || {
+            let here = at.take()?;
+            at = here.parent();
+            Some(here)
+        });
+        let around = above.filter_map(|above| self.roots.get(&above)).flatten();
+        around.copied().filter(|at| {
+            let subtree = &self.trees[*at].tree.subtree;
+            subtree.wants(path) || subtree.descends(path)
+        })
+    }
+
+    /// Where in the trees those stand that are to show the znode itself.
+    fn trees_that_show(&self, path: &ZnodePath) -> Vec<usize> {
+        let wants = |at: &usize| self.trees[*at].tree.subtree.wants(path);
+        self.trees_of(path).filter(wants).collect()
     }
 
     /// What was told of znodes.
@@ -300,12 +227,12 @@ impl Files {
     pub(super) fn contents(
         &self,
         of: impl Fn(&ZnodePath) -> bool,
-    ) -> impl Iterator<Item = (&ZnodePath, Stat, &Content, &FilePath)> {
+    ) -> impl Iterator<Item = (&ZnodePath, Stat, &Content, FilePath)> {
         let znodes = self.znodes.iter().filter(move |(path, _)| of(path));
         znodes.filter_map(|(path, znode)| match (znode.told, &znode.content) {
             (Some(Told::Content(stat)), Some(content)) => {
-                let node = &self.nodes[*znode.nodes.last()?];
-                Some((path, stat, content, &node.dest))
+                let file = self.showings(path).pop()?.path;
+                Some((path, stat, content, file))
             }
             _ => None,
         })
@@ -321,80 +248,61 @@ impl Files {
         self.n_repaired
     }
 
-    /// The znodes to watch.
-    pub(super) fn sources(&self) -> Vec<ZnodePath> {
-        let sources: BTreeSet<_> = self.nodes.iter().map(|node| node.source.clone()).collect();
-        sources.into_iter().collect()
+    /// What to watch.
+    pub(super) fn wanted(&self) -> Wanted {
+        let nodes: BTreeSet<_> = self.nodes.iter().map(|node| node.source.clone()).collect();
+        let trees = self.trees.iter().map(|planted| &planted.tree.subtree);
+        Wanted {
+            nodes: nodes.into_iter().collect(),
+            trees: trees.cloned().collect(),
+        }
     }
 
     /// What an update of the mirror means for the files.
     pub(super) fn update(&mut self, update: Update) -> Vec<Noted> {
         match update {
             Update::Content { path, value } => {
-                let Some((znode, nodes)) = self.heard(&path, State::Live) else {
+                let Some(znode) = self.heard(&path, State::Live) else {
                     return Vec::new();
                 };
-                let told = Told::Content(value.stat);
                 // The same bytes are in memory once.
                 let content = match znode.content.take() {
                     Some(content) if *content.bytes() == *value.content => content,
                     Some(_) | None => Content::from(value.content),
                 };
-                znode.content = Some(content.clone());
-                znode.told = Some(told);
+                znode.content = Some(content);
+                znode.told = Some(Told::Content(value.stat));
+                znode.has_children = value.stat.num_children > 0;
                 (znode.stale, znode.kept_as_of) = (None, None);
-                let changes = nodes.map(|node| put(node, &content)).collect();
+                let noted = self.show_all(&path);
                 self.mend(&path);
-                with_last(changes, Some(known_of(&path, Some(told))))
+                noted
             }
-            Update::Absent { path } => {
-                let Some((znode, nodes)) = self.heard(&path, State::Absent) else {
+            Update::Children { path, has_children } => {
+                let Some(znode) = self.znodes.get_mut(&path) else {
                     return Vec::new();
                 };
-                let nodes: Vec<_> = nodes.cloned().collect();
-                let goes_everywhere = nodes.iter().all(|node| node.on_delete == OnDelete::Remove);
-                if goes_everywhere {
-                    znode.content = None;
-                    znode.told = Some(Told::gone(znode.told));
-                }
-                let as_of = znode
-                    .stale
-                    .map_or_else(SystemTime::now, |stale| stale.as_of);
-                znode.kept_as_of.get_or_insert(as_of);
-                znode.stale = None;
-                let kept = znode.clone();
-                let changes = nodes.iter().filter_map(|node| match node.on_delete {
-                    OnDelete::Remove => Some(Change::Remove {
-                        path: node.dest.clone(),
-                    }),
-                    // What is kept can be read again.
-                    OnDelete::Keep if self.broken.contains(&node.dest) => show(node, &kept),
-                    OnDelete::Keep => None,
-                });
-                let changes = changes.collect();
-                self.mend(&path);
-                let known = Known {
-                    everywhere: goes_everywhere,
-                    ..known_of(&path, kept.told)
-                };
-                with_last(changes, Some(known))
+                znode.has_children = has_children;
+                self.place(&path)
             }
+            Update::Absent { path } => self.absent(&path),
             Update::Unreadable { path, reason } => {
-                if let Some((znode, _)) = self.heard(&path, State::Unreadable(reason)) {
-                    let now = SystemTime::now();
-                    znode.stale.get_or_insert_with(|| Stale::from_now(now));
+                if let Some(znode) = self.heard(&path, State::Unreadable(reason)) {
+                    znode.is_stale(SystemTime::now());
                 }
                 Vec::new()
             }
             Update::Confirmed { paths, age: _ } => {
-                let mut changes = Vec::new();
-                for path in &paths {
-                    changes.extend(self.confirm(path));
-                }
-                changes
+                let confirmed = paths.iter().flat_map(|path| self.confirm(path));
+                confirmed.collect()
             }
             Update::Repaired { .. } => {
                 self.n_repaired += 1;
+                Vec::new()
+            }
+            Update::Settled => {
+                self.is_settled = true;
+                self.examine_patterns();
                 Vec::new()
             }
             Update::Connected { .. } => {
@@ -403,53 +311,156 @@ impl Files {
             }
             Update::Disconnected { reason } => {
                 (self.connected, self.disconnected) = (false, Some(reason));
-                let ages = |znode: &&mut Znode| {
+                let now = SystemTime::now();
+                for znode in self.znodes.values_mut() {
                     // What is kept of a deleted znode gets no older by that.
-                    znode.has_file() && znode.state != State::Absent
-                };
-                for znode in self.znodes.values_mut().filter(ages) {
-                    let now = SystemTime::now();
-                    znode.stale.get_or_insert_with(|| Stale::from_now(now));
+                    if znode.has_file() && znode.state != State::Absent {
+                        znode.is_stale(now);
+                    }
                 }
                 Vec::new()
             }
         }
     }
 
-    fn confirm(&mut self, path: &ZnodePath) -> Vec<Noted> {
-        let broken = std::mem::take(&mut self.broken);
-        let Some((znode, nodes)) = self.heard(path, State::Live) else {
-            self.broken = broken;
-            return Vec::new();
+    /// All files of the znode show what is known of it.
+    fn show_all(&mut self, path: &ZnodePath) -> Vec<Noted> {
+        let mut noted = self.place(path);
+        let znode = &self.znodes[path];
+        let showings = self.showings(path);
+        let is_placed = |showing: &&Showing| {
+            let is_it = |(change, _): &Noted| change.path() == &showing.path && shows(change);
+            noted.iter().any(is_it)
         };
-        znode.stale = None;
-        let (content, told) = (znode.content.clone(), znode.told);
-        let changes = nodes
-            .map(|node| match &content {
-                Some(content) if broken.contains(&node.dest) => put(node, content),
-                Some(_) | None => Change::Confirm {
-                    path: node.dest.clone(),
-                },
-            })
-            .collect();
-        self.broken = broken;
-        self.mend(path);
-        let mut noted = with_last(changes, Some(known_of(path, None)));
-        for (change, known) in &mut noted {
-            if let (Change::Put { .. }, Some(known)) = (change, known) {
-                known.shows = known_of(path, told).shows;
+        let others = showings.iter().filter(|showing| !is_placed(showing));
+        let changes: Vec<Change> = others.filter_map(|showing| show(showing, znode)).collect();
+        let told = znode.told.map(News::Told);
+        noted.extend(with_last(changes, told.map(|told| known_of(path, told))));
+        only_the_last_is_everywhere(&mut noted, path);
+        noted
+    }
+
+    /// The znode stands in its trees as what it is now, which may change what stands above it.
+    fn place(&mut self, path: &ZnodePath) -> Vec<Noted> {
+        let mut noted = Vec::new();
+        for at in self.trees_that_show(path) {
+            let znode = self.znodes.get(path);
+            let is_shown = znode.is_some_and(|znode| {
+                znode.has_file() && znode.state != State::Absent
+            });
+            let has_children = znode.is_some_and(|znode| znode.has_children);
+            let steps = self.trees[at].set(path, is_shown, has_children);
+            for step in steps {
+                noted.extend(self.noted(at, step));
             }
         }
         noted
     }
 
+    /// What a step in a tree is in the words of files.
+    fn noted(&mut self, at: usize, step: Step) -> Option<Noted> {
+        let tree = &self.trees[at].tree;
+        let change = match step {
+            Step::Show(path, file) => {
+                let znode = self.znodes.get(&path)?;
+                let change = show(&in_tree(tree, file), znode)?;
+                let known = znode.told.map(|told| known_of(&path, News::Told(told)));
+                return Some((change, known));
+            }
+            Step::Remove(path, file) => {
+                self.broken.remove(&file);
+                let known = match self.znodes.get(&path).map(|znode| znode.told) {
+                    None => Some(known_of(&path, News::Forgotten)),
+                    Some(Some(told @ Told::Absent(_))) => Some(known_of(&path, News::Told(told))),
+                    // It is shown elsewhere.
+                    Some(_) => None,
+                };
+                return Some((Change::Remove { path: file }, known));
+            }
+            Step::MakeDirectory(path) => Change::MakeDirectory {
+                path,
+                ownership: Some(ownership_of_directories(tree)),
+            },
+            Step::RemoveDirectory(path) => Change::RemoveDirectory { path },
+        };
+        Some((change, None))
+    }
+
+    fn absent(&mut self, path: &ZnodePath) -> Vec<Noted> {
+        let Some(znode) = self.heard(path, State::Absent) else {
+            return Vec::new();
+        };
+        let is_named = !znode.nodes.is_empty();
+        znode.has_children = false;
+        let as_of = znode.stale.map_or_else(SystemTime::now, |stale| stale.as_of);
+        znode.kept_as_of.get_or_insert(as_of);
+        znode.stale = None;
+        let nodes: Vec<Showing> = znode.nodes.clone().into_iter().map(|at| of_node(&self.nodes[at])).collect();
+        let goes_everywhere = nodes.iter().all(|node| node.on_delete == OnDelete::Remove);
+        let is_root = self.roots.contains_key(path);
+        if let Some(znode) = self.znodes.get_mut(path)
+            && goes_everywhere
+        {
+            znode.content = None;
+            znode.told = Some(Told::gone(znode.told));
+        }
+        let kept = self.znodes[path].clone();
+        if !is_named && !is_root {
+            self.znodes.remove(path);
+        }
+        let mut noted = self.place(path);
+        let changes = nodes.iter().filter_map(|node| match node.on_delete {
+            OnDelete::Remove => Some(Change::Remove {
+                path: node.path.clone(),
+            }),
+            // What is kept can be read again.
+            OnDelete::Keep if self.broken.contains(&node.path) => show(node, &kept),
+            OnDelete::Keep => None,
+        });
+        let told = kept.told.map(News::Told);
+        let known = told.map(|told| Known {
+            everywhere: goes_everywhere,
+            ..known_of(path, told)
+        });
+        noted.extend(with_last(changes.collect(), known));
+        only_the_last_is_everywhere(&mut noted, path);
+        self.mend(path);
+        noted
+    }
+
+    fn confirm(&mut self, path: &ZnodePath) -> Vec<Noted> {
+        let Some(znode) = self.heard(path, State::Live) else {
+            return Vec::new();
+        };
+        znode.stale = None;
+        if !znode.has_file() && znode.nodes.is_empty() {
+            // It is only on the way to others.
+            self.znodes.remove(path);
+            return Vec::new();
+        }
+        let znode = &self.znodes[path];
+        let changes = self.showings(path).into_iter().map(|showing| {
+            match self.broken.contains(&showing.path) {
+                true => show(&showing, znode),
+                false => None,
+            }
+            .unwrap_or(Change::Confirm { path: showing.path })
+        });
+        let mut noted = with_last(changes.collect(), Some(known_of(path, News::Current)));
+        for (change, known) in &mut noted {
+            if let (true, Some(known), Some(told)) = (shows(change), known, znode.told) {
+                known.shows = known_of(path, News::Told(told)).shows;
+            }
+        }
+        self.mend(path);
+        noted
+    }
+
     /// The files of the znode are not broken any more.
     fn mend(&mut self, path: &ZnodePath) {
-        if !self.broken.is_empty()
-            && let Some(znode) = self.znodes.get(path)
-        {
-            for at in &znode.nodes {
-                self.broken.remove(&self.nodes[*at].dest);
+        if !self.broken.is_empty() {
+            for showing in self.showings(path) {
+                self.broken.remove(&showing.path);
             }
         }
     }
@@ -460,33 +471,35 @@ impl Files {
         if !self.may_break {
             return (changes, next);
         }
-        for node in &self.nodes {
-            let Some(time) = breaks_at(node, &self.znodes[&node.source]) else {
+        let mut too_old = Vec::new();
+        for (path, showing) in self.all_showings() {
+            let Some(time) = self.znodes.get(path).and_then(|znode| breaks_at(&showing, znode)) else {
                 continue;
             };
-            if self.broken.contains(&node.dest) {
+            if self.broken.contains(&showing.path) {
                 continue;
             }
             if time <= now {
-                log::warn!(
-                    "{}: not known to be current for {:?}; reading it fails until it is",
-                    node.dest,
-                    node.max_stale
-                );
-                self.broken.insert(node.dest.clone());
-                changes.push(Change::Break {
-                    path: node.dest.clone(),
-                });
+                too_old.push(showing);
             } else if next.is_none_or(|next| time < next) {
                 next = Some(time);
             }
+        }
+        for Showing { path, max_stale, .. } in too_old {
+            log::warn!(
+                "{path}: not known to be current for {max_stale:?}; reading it fails until it is"
+            );
+            self.broken.insert(path.clone());
+            changes.push(Change::Break { path });
         }
         (changes, next)
     }
 
     /// Whether every znode was heard of, and every required node has a file.
     pub(super) fn is_complete(&self) -> bool {
-        self.n_unheard == 0 && self.progress().n_required_missing == 0
+        self.n_unheard == 0
+            && (self.is_settled || self.trees.is_empty())
+            && self.progress().n_required_missing == 0
     }
 
     /// Whether there is nothing to wait for: something is known of every znode, be it from before,
@@ -502,12 +515,9 @@ impl Files {
     /// How far the first load has come.
     pub(super) fn progress(&self) -> Progress {
         let mut progress = Progress {
-            n_answered: 0,
-            n_unknown: 0,
-            n_files: 0,
-            n_stale: 0,
             n_nodes: self.nodes.len(),
-            n_required_missing: 0,
+            n_trees: self.trees.len(),
+            ..Progress::default()
         };
         for node in &self.nodes {
             let znode = &self.znodes[&node.source];
@@ -518,34 +528,57 @@ impl Files {
             progress.n_stale += usize::from(znode.has_file() && znode.stale.is_some());
             progress.n_required_missing += usize::from(node.required && znode.content.is_none());
         }
+        let is_stale = |path: &ZnodePath| self.znodes.get(path).is_some_and(|znode| znode.stale.is_some());
+        for planted in &self.trees {
+            progress.n_answered += planted.n_files();
+            progress.n_unknown += usize::from(planted.is_empty() && !self.is_settled);
+            progress.n_files += planted.n_files();
+            progress.n_stale += planted.shown().filter(|path| is_stale(path)).count();
+        }
         progress
     }
 
-    /// The nodes without a file, each in words that say why.
+    /// The nodes and trees without a file, each in words that say why.
     pub(super) fn missing(&self, required_only: bool) -> Vec<String> {
-        let lacks = |node: &&Node| self.znodes[&node.source].content.is_none();
         let nodes = self
             .nodes
             .iter()
-            .filter(lacks)
-            .filter(|node| node.required || !required_only);
-        nodes
-            .map(|node| format!("{} ({}: {})", node.name, node.source, self.why(node)))
-            .collect()
+            .filter(|node| self.znodes[&node.source].content.is_none())
+            .filter(|node| node.required || !required_only)
+            .map(|node| (&node.name, &node.source));
+        let trees = self.trees.iter().filter(|planted| planted.is_empty() && !required_only);
+        let trees = trees.map(|planted| (&planted.tree.name, planted.tree.subtree.root()));
+        let words = |(name, source)| format!("{name} ({source}: {})", self.why(source));
+        nodes.chain(trees).map(words).collect()
     }
 
-    /// The nodes whose znode cannot be read now, each in words that say why.
+    /// The nodes whose znode cannot be read now, and such znodes of trees, each in words that say
+    /// why.
     pub(super) fn unreadable(&self) -> Vec<String> {
-        let unreadable =
-            |node: &&Node| matches!(self.znodes[&node.source].state, State::Unreadable(_));
-        let nodes = self.nodes.iter().filter(unreadable);
-        nodes
-            .map(|node| format!("{} ({}: {})", node.name, node.source, self.why(node)))
-            .collect()
+        let is_unreadable = |source: &ZnodePath| {
+            let state = self.znodes.get(source).map(|znode| &znode.state);
+            matches!(state, Some(State::Unreadable(_)))
+        };
+        let nodes = self.nodes.iter().filter(|node| is_unreadable(&node.source));
+        let nodes = nodes.map(|node| {
+            format!("{} ({}: {})", node.name, node.source, self.why(&node.source))
+        });
+        let found = self.znodes.iter().filter(|(path, znode)| {
+            znode.nodes.is_empty() && is_unreadable(path)
+        });
+        nodes.chain(found.map(|(path, _)| format!("{path}: {}", self.why(path)))).collect()
     }
 
-    fn why(&self, node: &Node) -> String {
-        match &self.znodes[&node.source].state {
+    /// What the trees cannot show, each in words that say why.
+    pub(super) fn left_out(&self) -> Vec<String> {
+        let left_out = self.trees.iter().flat_map(Planted::left_out);
+        left_out.map(|(path, why)| format!("{path}: {why}")).collect()
+    }
+
+    fn why(&self, source: &ZnodePath) -> String {
+        let unknown = State::Unknown;
+        let state = self.znodes.get(source).map_or(&unknown, |znode| &znode.state);
+        match state {
             State::Live => "live".into(),
             State::Absent => "the znode does not exist".into(),
             State::Unreadable(Reason::Denied) => {
@@ -559,74 +592,165 @@ impl Files {
         }
     }
 
-    /// Notes the state of a znode; gives it and the nodes that show it, if it is still wanted.
-    fn heard(
-        &mut self,
-        path: &ZnodePath,
-        state: State,
-    ) -> Option<(&mut Znode, impl Iterator<Item = &Node>)> {
+    /// Patterns that match nothing are probably wrong.
+    fn examine_patterns(&mut self) {
+        for planted in self.trees.iter_mut().filter(|planted| !planted.is_examined) {
+            planted.is_examined = true;
+            for pattern in planted.idle_patterns() {
+                let Tree { name, subtree, .. } = &planted.tree;
+                log::warn!("trees.{name}.include: {pattern:?} matches nothing below {}", subtree.root());
+            }
+        }
+    }
+
+    /// Notes the state of a znode; gives it, if it is still wanted.
+    fn heard(&mut self, path: &ZnodePath, state: State) -> Option<&mut Znode> {
+        if !self.znodes.contains_key(path) {
+            self.trees_of(path).next()?;
+            self.znodes.insert(path.clone(), Znode::default());
+            self.n_unheard += 1;
+        }
         let znode = self.znodes.get_mut(path)?;
         self.n_unheard -= usize::from(znode.state == State::Unknown);
         znode.state = state;
-        let (nodes, shown) = (&self.nodes, znode.nodes.clone());
-        Some((znode, shown.into_iter().map(move |at| &nodes[at])))
+        Some(znode)
+    }
+
+    /// Every file there is to be, with its znode.
+    fn all_showings(&self) -> impl Iterator<Item = (&ZnodePath, Showing)> {
+        let of_nodes = self.nodes.iter().map(|node| (&node.source, of_node(node)));
+        let of_trees = self.trees.iter().flat_map(|planted| {
+            let files = planted.files();
+            files.map(|(path, file)| (path, in_tree(&planted.tree, file)))
+        });
+        of_nodes.chain(of_trees)
     }
 }
 
-impl Default for Files {
-    fn default() -> Self {
-        Self::new()
+/// What stands where.
+struct Layout {
+    files: HashSet<FilePath>,
+    /// With their owners, where they have one of their own.
+    directories: BTreeMap<FilePath, Option<Ownership>>,
+}
+
+impl Layout {
+    /// What leads from one to the other, but for the content of files.
+    fn changes_to(&self, after: &Self) -> impl Iterator<Item = Change> {
+        let files = self.files.iter().filter(|path| !after.files.contains(path));
+        let files = files.map(|path| Change::Remove { path: path.clone() });
+        // A longer path sorts behind its parent: the deepest go first and come last.
+        let gone = self.directories.keys().rev();
+        let gone = gone.filter(|path| !after.directories.contains_key(path));
+        let gone = gone.map(|path| Change::RemoveDirectory { path: path.clone() });
+        files.chain(gone).chain(after.makes_directories())
+    }
+
+    fn makes_directories(&self) -> impl Iterator<Item = Change> {
+        let directories = self.directories.iter();
+        directories.map(|(path, ownership)| Change::MakeDirectory {
+            path: path.clone(),
+            ownership: *ownership,
+        })
+    }
+}
+
+fn of_node(node: &Node) -> Showing {
+    Showing {
+        path: node.dest.clone(),
+        ownership: Ownership {
+            uid: node.uid,
+            gid: node.gid,
+            mode: node.mode,
+        },
+        on_delete: node.on_delete,
+        on_disconnect: node.on_disconnect,
+        max_stale: node.max_stale,
+    }
+}
+
+fn in_tree(tree: &Tree, path: FilePath) -> Showing {
+    Showing {
+        path,
+        ownership: Ownership {
+            uid: tree.uid,
+            gid: tree.gid,
+            mode: tree.mode,
+        },
+        on_delete: OnDelete::Remove,
+        on_disconnect: tree.on_disconnect,
+        max_stale: tree.max_stale,
+    }
+}
+
+fn ownership_of_directories(tree: &Tree) -> Ownership {
+    Ownership {
+        uid: tree.uid,
+        gid: tree.gid,
+        mode: tree.dir_mode,
     }
 }
 
 /// The change that shows a znode whose content is known, as old as it is.
-fn show(node: &Node, znode: &Znode) -> Option<Change> {
-    let content = znode.content.as_ref()?;
+fn show(showing: &Showing, znode: &Znode) -> Option<Change> {
+    let content = znode.content.clone()?;
+    let (path, ownership) = (showing.path.clone(), showing.ownership);
     let as_of = znode.stale.map(|stale| stale.as_of).or(znode.kept_as_of);
     Some(match as_of {
-        None => put(node, content),
+        None => Change::Put {
+            path,
+            ownership,
+            content,
+        },
         Some(mtime) => Change::Recall {
-            path: node.dest.clone(),
-            ownership: ownership(node),
-            content: content.clone(),
+            path,
+            ownership,
+            content,
             mtime,
         },
     })
 }
 
-fn put(node: &Node, content: &Content) -> Change {
-    Change::Put {
-        path: node.dest.clone(),
-        ownership: ownership(node),
-        content: content.clone(),
+/// The change after which the file is as the znode is: gone, too old, or shown.
+fn show_as_it_stands(
+    showing: &Showing,
+    znode: &Znode,
+    broken: &mut HashSet<FilePath>,
+) -> Option<Change> {
+    let path = showing.path.clone();
+    broken.remove(&path);
+    if znode.state == State::Absent && showing.on_delete == OnDelete::Remove {
+        Some(Change::Remove { path })
+    } else if breaks_at(showing, znode).is_some_and(|time| time <= Instant::now()) {
+        broken.insert(path.clone());
+        Some(Change::Break { path })
+    } else {
+        show(showing, znode)
     }
 }
 
-fn ownership(node: &Node) -> Ownership {
-    Ownership {
-        uid: node.uid,
-        gid: node.gid,
-        mode: node.mode,
-    }
+/// Whether a change gives a file content.
+fn shows(change: &Change) -> bool {
+    matches!(change, Change::Put { .. } | Change::Recall { .. })
 }
 
 /// When the file of a stale znode breaks, if it ever does.
-fn breaks_at(node: &Node, znode: &Znode) -> Option<Instant> {
+fn breaks_at(showing: &Showing, znode: &Znode) -> Option<Instant> {
     let stale = znode.stale.as_ref().filter(|_| znode.has_file())?;
-    match node.on_disconnect {
-        OnDisconnect::Error => Some(stale.at_age(node.max_stale)),
+    match showing.on_disconnect {
+        OnDisconnect::Error => Some(stale.at_age(showing.max_stale)),
         OnDisconnect::Stale => None,
     }
 }
 
-fn known_of(path: &ZnodePath, told: Option<Told>) -> Known {
+fn known_of(path: &ZnodePath, news: News) -> Known {
     Known {
         path: path.clone(),
-        told,
-        shows: match told {
-            Some(Told::Content(stat)) => Some(stat),
-            Some(Told::Lost(_) | Told::Absent(_)) | None => None,
+        shows: match news {
+            News::Told(Told::Content(stat)) => Some(stat),
+            News::Told(Told::Lost(_) | Told::Absent(_)) | News::Current | News::Forgotten => None,
         },
+        news,
         everywhere: true,
     }
 }
@@ -645,10 +769,12 @@ fn with_last(changes: Vec<Change>, known: Option<Known>) -> Vec<Noted> {
     changes.into_iter().map(note).collect()
 }
 
-/// The directories that the files stand in.
-fn directories(nodes: &[Node]) -> BTreeSet<FilePath> {
-    nodes
-        .iter()
-        .flat_map(|node| node.dest.ancestors().collect::<Vec<_>>())
-        .collect()
+/// Only with the last of its changes all files of the znode are published.
+fn only_the_last_is_everywhere(noted: &mut [Noted], path: &ZnodePath) {
+    let of_znode = noted.iter_mut().filter_map(|(_, known)| known.as_mut());
+    let mut of_znode = of_znode.filter(|known| known.path == *path).rev();
+    of_znode.next();
+    for known in of_znode {
+        known.everywhere = false;
+    }
 }

@@ -27,12 +27,12 @@ impl Server {
         let (commands, received) = tokio::sync::mpsc::unbounded_channel();
         let (desk, loading) = (Arc::clone(&self.desk), Arc::clone(&self.loading));
         let heard = Arc::clone(&self.heard);
-        let (sources, told) = {
+        let (wanted, told) = {
             let desk = desk.lock();
-            (desk.files.sources(), desk.files.told())
+            (desk.files.wanted(), desk.files.told())
         };
         commands
-            .send(Command::Watch(sources))
+            .send(Command::Watch(wanted))
             .expect("the receiver is here");
         let (source, interval) = (
             service::zookeeper(&self.config),

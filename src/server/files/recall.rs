@@ -1,0 +1,141 @@
+//! Going on with what was known before: by another process of this mount, or by an earlier mount.
+
+use std::time::{Instant, SystemTime};
+
+use super::znode::{Stale, Znode};
+use super::{Files, Noted, known_of};
+use crate::cache;
+use crate::config::{Node, Tree};
+use crate::path::{FilePath, ZnodePath};
+use crate::publish::{Known, News};
+use crate::source::Told;
+use crate::store::Reader;
+use crate::tree::{Change, Kind};
+
+impl Files {
+    /// Goes on with what another process showed, as it is on record. Gives the changes that take
+    /// away what is not configured any more.
+    pub(in crate::server) fn recall(
+        &mut self,
+        nodes: &[Node],
+        trees: &[Tree],
+        shown: &Reader,
+    ) -> Vec<Change> {
+        let known = shown.known();
+        self.plant(trees.to_vec());
+        for (path, told) in &known {
+            let (Told::Content(stat) | Told::Lost(stat)) = told else {
+                continue;
+            };
+            for at in self.trees_that_show(path) {
+                let dest = self.trees[at].dest(path);
+                let attr = shown.find(&dest).and_then(|ino| shown.attr(ino));
+                let is_directory = attr.is_some_and(|attr| attr.kind == Kind::Directory);
+                let has_children = is_directory || stat.num_children > 0;
+                self.trees[at].set(path, true, has_children);
+                let znode = self.znodes.entry(path.clone()).or_default();
+                znode.has_children = has_children;
+            }
+        }
+        let of_nodes = nodes.iter().map(|node| (node.source.clone(), node.dest.clone()));
+        let of_trees = self.trees.iter().flat_map(|planted| planted.files());
+        let of_trees = of_trees.map(|(path, file)| (path.clone(), file));
+        let files: Vec<_> = of_nodes.chain(of_trees).collect();
+        for (source, file) in files {
+            if let Some(told) = known.get(&source) {
+                self.recall_file(&source, &file, *told, shown);
+            }
+        }
+        self.nodes = nodes.to_vec();
+        let wanted = self.layout();
+        self.nodes.clear();
+        // What is in a directory comes behind it.
+        shown
+            .paths()
+            .into_iter()
+            .rev()
+            .filter_map(|(path, kind)| match kind {
+                Kind::File if !wanted.files.contains(&path) => Some(Change::Remove { path }),
+                Kind::Directory if !wanted.directories.contains_key(&path) => {
+                    Some(Change::RemoveDirectory { path })
+                }
+                Kind::File | Kind::Directory => None,
+            })
+            .collect()
+    }
+
+    /// What one of the files of a znode showed.
+    fn recall_file(&mut self, source: &ZnodePath, file: &FilePath, told: Told, shown: &Reader) {
+        let attr = shown.find(file).and_then(|ino| shown.attr(ino));
+        let content = attr.and_then(|attr| shown.content(attr.ino));
+        let znode = self.znodes.entry(source.clone()).or_default();
+        // A takeover makes nothing too old, and nothing younger.
+        let as_of = attr.map_or(SystemTime::UNIX_EPOCH, |attr| attr.mtime);
+        let before = znode.stale.map_or(as_of, |stale| stale.as_of);
+        znode.stale = Some(Stale::from_now(as_of.max(before)));
+        (znode.told, znode.content) = match (told, znode.told) {
+            // Some nodes keep what they showed.
+            (Told::Absent(_), _) => (Some(told), znode.content.take().or(content)),
+            (Told::Content(_), None) if content.is_some() => (Some(told), content),
+            (_, Some(Told::Content(_))) if content == znode.content => (Some(told), content),
+            // What is not shown everywhere, or not alike, or broken, is to be told again.
+            (Told::Content(stat) | Told::Lost(stat), _) => (Some(Told::Lost(stat)), None),
+        };
+    }
+
+    /// Goes on with what an earlier mount knew of the planned nodes and trees, as the cache has it.
+    /// Gives the changes that show it.
+    pub(in crate::server) fn recall_cached(
+        &mut self,
+        entries: Vec<cache::Entry>,
+        now: SystemTime,
+    ) -> Vec<Noted> {
+        let mut recalled = Vec::new();
+        for cache::Entry { path, known } in entries {
+            if !self.znodes.contains_key(&path) {
+                if self.trees_that_show(&path).is_empty() {
+                    continue;
+                }
+                self.znodes.insert(path.clone(), Znode::default());
+                self.n_unheard += 1;
+            }
+            let Some(znode) = self.znodes.get_mut(&path) else {
+                continue;
+            };
+            match known {
+                cache::Known::Content {
+                    stat,
+                    content,
+                    confirmed,
+                } => {
+                    znode.content = Some(content);
+                    znode.told = Some(Told::Content(stat));
+                    znode.has_children = stat.num_children > 0;
+                    znode.stale = Some(Stale {
+                        since: Instant::now(),
+                        age: now.duration_since(confirmed).unwrap_or_default(),
+                        as_of: confirmed,
+                    });
+                    recalled.push((path, stat));
+                }
+                cache::Known::Absent { zxid } => znode.told = Some(Told::Absent(Some(zxid))),
+            }
+        }
+        // Only when all are there it shows what is a file and what a directory.
+        self.settle_trees();
+        let layout = self.layout();
+        let makes = layout.makes_directories();
+        let mut noted: Vec<Noted> = makes.map(|change| (change, None)).collect();
+        for (path, stat) in recalled {
+            let znode = &self.znodes[&path];
+            for showing in self.showings(&path) {
+                let known = Known {
+                    everywhere: false,
+                    ..known_of(&path, News::Told(Told::Content(stat)))
+                };
+                noted.extend(super::show(&showing, znode).map(|change| (change, Some(known))));
+            }
+        }
+        noted
+    }
+}
