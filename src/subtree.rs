@@ -8,7 +8,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::{Candidate, Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::path::ZnodePath;
 
@@ -116,19 +116,7 @@ impl Patterns {
     fn new(texts: &[String]) -> Result<Self, String> {
         let mut set = GlobSetBuilder::new();
         for text in texts {
-            let wrong = |why: &dyn fmt::Display| format!("{text:?} is no pattern: {why}");
-            let pattern = text.strip_suffix('/').unwrap_or(text);
-            let pattern = match pattern.strip_prefix('/') {
-                Some(path) => path.to_owned(),
-                None if pattern.contains('/') => pattern.to_owned(),
-                // A name, at any depth.
-                None => format!("**/{pattern}"),
-            };
-            if pattern.is_empty() || pattern == "**/" {
-                return Err(wrong(&"it is empty; write the name or the path of a znode"));
-            }
-            let glob = GlobBuilder::new(&pattern).literal_separator(true).build();
-            set.add(glob.map_err(|err| wrong(err.kind()))?);
+            set.add(glob(text)?);
         }
         let set = set.build().map_err(|err| err.to_string())?;
         let texts = texts.to_vec();
@@ -152,6 +140,30 @@ impl fmt::Debug for Patterns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.texts.fmt(f)
     }
+}
+
+/// Whether [`Subtree::new`] would take the pattern; the error says why not.
+pub(crate) fn check_pattern(text: &str) -> Result<(), String> {
+    glob(text).map(drop)
+}
+
+fn glob(text: &str) -> Result<Glob, String> {
+    let pattern = text.strip_suffix('/').unwrap_or(text);
+    let pattern = match pattern.strip_prefix('/') {
+        Some(path) => path.to_owned(),
+        None if pattern.contains('/') || pattern.is_empty() => pattern.to_owned(),
+        // A name, at any depth.
+        None => format!("**/{pattern}"),
+    };
+    if pattern.is_empty() {
+        return Err(format!(
+            "{text:?} is no pattern; write the name of a znode, or a path below the source"
+        ));
+    }
+    GlobBuilder::new(&pattern)
+        .literal_separator(true)
+        .build()
+        .map_err(|err| format!("{text:?} is no pattern: {}", err.kind()))
 }
 
 /// How many levels below the root a path is.
