@@ -106,7 +106,12 @@ pub(super) fn support(key: &str) -> Option<Support> {
 
 /// The known key that `key` was perhaps meant to be.
 pub(super) fn nearest(key: &str) -> Option<String> {
+    // What a node may say is no hint for a tree.
+    let kind = ["nodes.", "trees.", "hooks."]
+        .into_iter()
+        .find(|kind| key.starts_with(kind));
     KEYS.iter()
+        .filter(|(pattern, _)| kind.is_none_or(|kind| pattern.starts_with(kind)))
         .filter_map(|(pattern, _)| {
             let candidate = named_like(pattern, key);
             let (left, right) = without_name(pattern, &candidate, key);
@@ -218,6 +223,8 @@ mod tests {
             ("nodes.a.soruce", Some("nodes.a.source")),
             ("node.a.source", Some("nodes.a.source")),
             ("nodes.a.modes", Some("nodes.a.mode")),
+            ("trees.a.on_delete", None),
+            ("trees.a.dept", Some("trees.a.depth")),
             ("nodes.some-long-name.colour", None),
             ("nodes.a", None),
             ("colour", None),

@@ -144,9 +144,9 @@ impl Reading<'_> {
             None => (&self.raw.name, &[][..]),
         };
         let found = match self.raw.kind {
-            PartKind::Node if text.ends_with('/') => Err(format!(
-                "{text:?} is a directory; write the path of a file"
-            )),
+            PartKind::Node if text.ends_with('/') => {
+                Err(format!("{text:?} is a directory; write the path of a file"))
+            }
             PartKind::Node | PartKind::Tree => places::dest(text, mountpoint),
         };
         match found {

@@ -263,6 +263,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn lists_of_patterns() {
+        for (text, expected) in [
+            ("", &[][..]),
+            (" , \n,", &[]),
+            ("a, b/*\n *.x ,,", &["a", "b/*", "*.x"]),
+            ("{a,b}/c,d", &["{a,b}/c", "d"]),
+            ("{a,{b,c},d},e", &["{a,{b,c},d}", "e"]),
+            ("a\\,b,c", &["a\\,b", "c"]),
+            ("\\{a,b", &["\\{a", "b"]),
+            ("\\\\,b", &["\\\\", "b"]),
+        ] {
+            let found = patterns(text);
+            let expected: Vec<_> = expected.iter().map(|&text| text.to_owned()).collect();
+            assert_eq!(found, Ok(expected), "{text:?}");
+        }
+        // A line break ends a pattern, come what may.
+        assert!(patterns("{a,\nb}").is_err());
+        assert!(patterns("a}").is_err());
+    }
+
+    #[test]
     fn times() {
         for (text, milliseconds) in [
             ("5 seconds", 5000),
