@@ -3,8 +3,9 @@
 //! A configuration is an INI file as Baseplate's live-data watcher reads it, to the letter, with more
 //! keys. Reading goes down in steps, one file each: `lines` enforces the grammar and remembers line
 //! numbers, `ini_text` has rust-ini read the values, `raw` holds what the user wrote (with keys
-//! checked against the table in `keys`), `values` says what one value means, and `nodes` and
-//! `settings` what they mean together.
+//! checked against the table in `keys`), `values` says what one value means, `settings`,
+//! `nodes` and `trees` what several mean together (by `parts`, what the last two share), and `places`
+//! which nodes and trees go together.
 //!
 //! ```no_run
 //! # use std::path::Path;
@@ -51,8 +52,11 @@ mod ini_text;
 mod keys;
 mod lines;
 mod nodes;
+mod parts;
+mod places;
 mod raw;
 mod settings;
+mod trees;
 mod values;
 
 pub use secrets::{Provider, Secrets};

@@ -8,33 +8,30 @@ use nix::unistd::{Gid, Group, Uid, User};
 use serde_json::{Value, json};
 
 use super::dropins::Listed;
-use super::{Config, Node, Problem, Sasl, Tls};
+use super::{Config, Node, Problem, Sasl, Tls, Tree};
 
-/// For people: the connection, a line for each node, then the problems. Ends with a newline.
+/// For people: the connection, a line for each node and tree, then the problems. Ends with a newline.
 pub fn table(config: &Config) -> String {
     let mut text = connection(config);
     let mut names = Names::default();
-    let mut rows = vec![["NODE", "ZNODE", "FILE", "OWNER", "MODE"].map(str::to_owned)];
-    rows.extend(config.nodes.iter().map(|node| row(node, &mut names)));
-    if config.nodes.is_empty() {
+    if config.nodes.is_empty() && config.trees.is_empty() {
         text.push_str("no nodes\n");
-    } else {
-        let widths: [usize; 5] = std::array::from_fn(|column| {
-            let lengths = rows.iter().map(|row| row[column].chars().count());
-            lengths.max().unwrap_or(0)
-        });
-        for row in &rows {
-            let mut line = String::new();
-            for (cell, width) in row.iter().zip(widths) {
-                write!(line, "{cell:width$}  ").expect("a String takes all");
-            }
-            text.push_str(line.trim_end());
-            text.push('\n');
-        }
+    }
+    if !config.nodes.is_empty() {
+        let nodes = config.nodes.iter().map(|node| row(node, &mut names));
+        text += &columns(["NODE", "ZNODE", "FILE", "OWNER", "MODE"], nodes);
+    }
+    if !config.trees.is_empty() {
+        let trees = config.trees.iter().map(|tree| tree_row(tree, &mut names));
+        text += &columns(TREE_COLUMNS, trees);
     }
     for dropin in &config.dropins {
         let file = printable(&dropin.file.display().to_string());
-        writeln!(text, "drop-in {file}: {} nodes", dropin.n_nodes).expect("a String takes all");
+        write!(text, "drop-in {file}: {} nodes", dropin.n_nodes).expect("a String takes all");
+        if dropin.n_trees > 0 {
+            write!(text, ", {} trees", dropin.n_trees).expect("a String takes all");
+        }
+        text.push('\n');
     }
     for problem in &config.problems {
         writeln!(text, "{}: {problem}", problem.severity.as_str()).expect("a String takes all");
@@ -58,7 +55,7 @@ pub fn json(config: &Config) -> Value {
         "cache_dir": config.cache_dir.as_ref().map(|dir| dir.display().to_string()),
         "nodes": config.nodes.iter().map(node).collect::<Vec<_>>(),
         "dropins": config.dropins.iter().map(Listed::json).collect::<Vec<_>>(),
-        "trees": [],
+        "trees": config.trees.iter().map(tree).collect::<Vec<_>>(),
         "hooks": [],
         "warnings": config.problems.iter().map(problem).collect::<Vec<_>>(),
     })
@@ -109,6 +106,77 @@ fn row(node: &Node, names: &mut Names) -> [String; 5] {
         format!("{owner}:{}", names.group(node.gid)),
         format!("{:04o}", node.mode),
     ]
+}
+
+const TREE_COLUMNS: [&str; 9] = [
+    "TREE",
+    "ZNODE",
+    "DIRECTORY",
+    "OWNER",
+    "MODE",
+    "DIRS",
+    "DEPTH",
+    "INCLUDE",
+    "EXCLUDE",
+];
+
+fn tree_row(tree: &Tree, names: &mut Names) -> [String; 9] {
+    let owner = names.user(tree.uid).to_owned();
+    let patterns = |texts: &[String]| match texts {
+        [] => "-".to_owned(),
+        texts => printable(&texts.join(",")),
+    };
+    [
+        printable(&tree.name),
+        printable(tree.subtree.root().as_str()),
+        printable(&tree.dest.to_string()),
+        format!("{owner}:{}", names.group(tree.gid)),
+        format!("{:04o}", tree.mode),
+        format!("{:04o}", tree.dir_mode),
+        tree.subtree
+            .depth()
+            .map_or_else(|| "all".into(), |depth| depth.to_string()),
+        patterns(tree.subtree.includes()),
+        patterns(tree.subtree.excludes()),
+    ]
+}
+
+/// The rows below their header, each column as wide as its longest cell.
+fn columns<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let mut all = vec![header.map(str::to_owned)];
+    all.extend(rows);
+    let widths: [usize; N] = std::array::from_fn(|column| {
+        let lengths = all.iter().map(|row| row[column].chars().count());
+        lengths.max().unwrap_or(0)
+    });
+    let mut text = String::new();
+    for row in &all {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            write!(line, "{cell:width$}  ").expect("a String takes all");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn tree(tree: &Tree) -> Value {
+    json!({
+        "name": tree.name,
+        "source": tree.subtree.root().as_str(),
+        "dest": tree.dest.to_string(),
+        "depth": tree.subtree.depth(),
+        "include": tree.subtree.includes(),
+        "exclude": tree.subtree.excludes(),
+        "uid": tree.uid,
+        "gid": tree.gid,
+        "mode": format!("{:04o}", tree.mode),
+        "dir_mode": format!("{:04o}", tree.dir_mode),
+        "data_name": tree.data_name.as_str(),
+        "on_disconnect": tree.on_disconnect.as_str(),
+        "max_stale_ms": milliseconds(tree.max_stale),
+    })
 }
 
 fn node(node: &Node) -> Value {

@@ -4,15 +4,17 @@
 
 use std::path::Path;
 
-use super::nodes::{self, Accounts};
+use super::parts::{self, Accounts};
 use super::raw::{Kind, RawConfig};
-use super::{Defaults, Error, Node, Problem, Surroundings};
+use super::{Defaults, Error, Node, Problem, Surroundings, Tree};
 
 /// What a drop-in adds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dropin {
     /// Its files. They do not conflict with each other, but perhaps with those of other drop-ins.
     pub nodes: Vec<Node>,
+    /// Its trees, which conflict with neither.
+    pub trees: Vec<Tree>,
     /// What was left out or ignored, in the order of the lines.
     pub problems: Vec<Problem>,
 }
@@ -28,7 +30,11 @@ pub fn parse_dropin(
     let mut raw = RawConfig::read(file, text, Kind::Dropin, surroundings)?;
     let mut problems = std::mem::take(&mut raw.problems);
     let mut accounts = Accounts::default();
-    let nodes = nodes::nodes(&raw, defaults, surroundings, &mut accounts, &mut problems);
+    let (nodes, trees) = parts::read(&raw, defaults, surroundings, &mut accounts, &mut problems);
     problems.sort_by_key(|problem| problem.line);
-    Ok(Dropin { nodes, problems })
+    Ok(Dropin {
+        nodes,
+        trees,
+        problems,
+    })
 }

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 
 use super::dropin::{Dropin, parse_dropin};
-use super::nodes::Places;
+use super::places::{self, Placed, Places};
 use super::{Config, Defaults, Error, Problem, Severity, Surroundings};
 
 /// The drop-ins of one directory, by file name.
@@ -42,7 +42,9 @@ pub struct Listed {
     pub file: PathBuf,
     /// How many nodes of it are shown.
     pub n_nodes: usize,
-    /// What is wrong with it or with some of its nodes: the first, and how many there are.
+    /// How many trees of it are shown.
+    pub n_trees: usize,
+    /// What is wrong with it or with some of its nodes and trees: the first, and how many there are.
     pub error: Option<String>,
 }
 
@@ -161,37 +163,48 @@ impl Dropins {
         let mut names: HashMap<String, String> = HashMap::new();
         let main_file: Rc<Path> = Rc::from(&*main.file);
         joined.problems.extend(self.dir_wrong.clone());
-        for node in &main.nodes {
+        for placed in places::in_order(&main.nodes, &main.trees) {
             places
-                .take(node, &main_file)
-                .expect("the nodes of one file do not conflict");
-            names.insert(node.name.clone(), at(&main_file, node.line));
+                .take(placed, &main_file)
+                .expect("the nodes and trees of one file do not conflict");
+            names.insert(placed.key(), at(&main_file, placed.line()));
         }
         for (name, file) in &self.files {
             let path: Rc<Path> = Rc::from(self.dir.join(name));
             let mut problems: Vec<Problem> = file.wrong.iter().cloned().collect();
             problems.extend(file.means.problems.iter().cloned());
-            let mut n_nodes = 0;
-            for node in &file.means.nodes {
-                let taken = match names.get(&node.name) {
-                    Some(at) => Err((
-                        format!("nodes.{}", node.name),
-                        format!("{at} has a node of this name already; choose another name"),
-                    )),
+            let (mut n_nodes, mut n_trees) = (0, 0);
+            for placed in places::in_order(&file.means.nodes, &file.means.trees) {
+                let key = placed.key();
+                let taken = match names.get(&key) {
+                    Some(at) => {
+                        let kind = placed.kind();
+                        let message =
+                            format!("{at} has a {kind} of this name already; choose another name");
+                        Err((key.clone(), message))
+                    }
                     None => places
-                        .take(node, &path)
-                        .map_err(|message| (format!("nodes.{}.dest", node.name), message)),
+                        .take(placed, &path)
+                        .map_err(|message| (format!("{key}.dest"), message)),
                 };
                 match taken {
                     Ok(()) => {
-                        names.insert(node.name.clone(), at(&path, node.line));
-                        joined.nodes.push(node.clone());
-                        n_nodes += 1;
+                        names.insert(key, at(&path, placed.line()));
+                        match placed {
+                            Placed::Node(node) => {
+                                joined.nodes.push(node.clone());
+                                n_nodes += 1;
+                            }
+                            Placed::Tree(tree) => {
+                                joined.trees.push(tree.clone());
+                                n_trees += 1;
+                            }
+                        }
                     }
                     Err((key, message)) => problems.push(Problem {
                         severity: Severity::Error,
                         file: path.to_path_buf(),
-                        line: Some(node.line),
+                        line: Some(placed.line()),
                         key: Some(key),
                         message,
                     }),
@@ -200,6 +213,7 @@ impl Dropins {
             joined.dropins.push(Listed {
                 file: path.to_path_buf(),
                 n_nodes,
+                n_trees,
                 error: first_error(&problems),
             });
             joined.problems.extend(problems);
@@ -214,6 +228,7 @@ impl Listed {
         json!({
             "file": self.file.display().to_string(),
             "nodes": self.n_nodes,
+            "trees": self.n_trees,
             "error": self.error,
         })
     }

@@ -65,19 +65,18 @@ const KEYS: &[(&str, Support)] = &[
     ("nodes.*.on_disconnect", Now),
     ("nodes.*.max_stale", Now),
     ("nodes.*.hooks", Later(Nothing)),
-    ("trees.*.source", Later(Nothing)),
-    ("trees.*.dest", Later(Nothing)),
-    ("trees.*.depth", Later(Nothing)),
-    ("trees.*.include", Later(Nothing)),
-    ("trees.*.exclude", Later(Nothing)),
-    ("trees.*.mode", Later(Nothing)),
-    ("trees.*.dir_mode", Later(Nothing)),
-    ("trees.*.owner", Later(Nothing)),
-    ("trees.*.group", Later(Nothing)),
-    ("trees.*.data_name", Later(Nothing)),
-    ("trees.*.on_delete", Later(Nothing)),
-    ("trees.*.on_disconnect", Later(Nothing)),
-    ("trees.*.max_stale", Later(Nothing)),
+    ("trees.*.source", Now),
+    ("trees.*.dest", Now),
+    ("trees.*.depth", Now),
+    ("trees.*.include", Now),
+    ("trees.*.exclude", Now),
+    ("trees.*.mode", Now),
+    ("trees.*.dir_mode", Now),
+    ("trees.*.owner", Now),
+    ("trees.*.group", Now),
+    ("trees.*.data_name", Now),
+    ("trees.*.on_disconnect", Now),
+    ("trees.*.max_stale", Now),
     ("trees.*.hooks", Later(Nothing)),
     ("hooks.max_parallel", Later(Nothing)),
     ("hooks.*.command", Later(Nothing)),
@@ -107,7 +106,12 @@ pub(super) fn support(key: &str) -> Option<Support> {
 
 /// The known key that `key` was perhaps meant to be.
 pub(super) fn nearest(key: &str) -> Option<String> {
+    // What a node may say is no hint for a tree.
+    let kind = ["nodes.", "trees.", "hooks."]
+        .into_iter()
+        .find(|kind| key.starts_with(kind));
     KEYS.iter()
+        .filter(|(pattern, _)| kind.is_none_or(|kind| pattern.starts_with(kind)))
         .filter_map(|(pattern, _)| {
             let candidate = named_like(pattern, key);
             let (left, right) = without_name(pattern, &candidate, key);
@@ -219,6 +223,8 @@ mod tests {
             ("nodes.a.soruce", Some("nodes.a.source")),
             ("node.a.source", Some("nodes.a.source")),
             ("nodes.a.modes", Some("nodes.a.mode")),
+            ("trees.a.on_delete", None),
+            ("trees.a.dept", Some("trees.a.depth")),
             ("nodes.some-long-name.colour", None),
             ("nodes.a", None),
             ("colour", None),

@@ -15,22 +15,30 @@ pub(super) struct RawConfig<'a> {
     pub(super) file: &'a Path,
     /// What is neither node, tree nor hook.
     settings: HashMap<String, Setting>,
-    /// In the order of their first lines.
-    pub(super) nodes: Vec<RawNode>,
+    /// Nodes and trees, in the order of their first lines.
+    pub(super) parts: Vec<RawPart>,
     /// Unknown keys and the like.
     pub(super) problems: Vec<Problem>,
     /// The sections that were ignored, as `[name]`.
     pub(super) ignored: Vec<String>,
 }
 
-/// The keys of one node.
+/// The keys of one node or tree.
 #[derive(Debug)]
-pub(super) struct RawNode {
+pub(super) struct RawPart {
+    pub(super) kind: PartKind,
     pub(super) name: String,
     /// Its first line.
     pub(super) line: usize,
     /// By the last part of the key.
     options: HashMap<String, Setting>,
+}
+
+/// Which of them it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum PartKind {
+    Node,
+    Tree,
 }
 
 /// One value, and where it is.
@@ -66,7 +74,7 @@ impl<'a> RawConfig<'a> {
         let mut raw = Self {
             file,
             settings: HashMap::new(),
-            nodes: Vec::new(),
+            parts: Vec::new(),
             problems: Vec::new(),
             ignored: Vec::new(),
         };
@@ -133,7 +141,7 @@ impl<'a> RawConfig<'a> {
         &mut self,
         setting: Setting,
         inherited: bool,
-        index: &mut HashMap<String, usize>,
+        index: &mut HashMap<(PartKind, String), usize>,
     ) -> Result<(), Error> {
         let warning = match keys::support(&setting.key) {
             Some(Support::Now) => None,
@@ -154,21 +162,22 @@ impl<'a> RawConfig<'a> {
         if let Some(message) = warning {
             self.problem(Severity::Warning, &setting, message);
         }
-        // A node is there as soon as any key names it, so that a misspelt one is reported.
-        if let Some((name, option)) = node_option(&setting.key) {
-            let position = match index.entry(name.to_owned()) {
+        // A node or tree is there as soon as any key names it, so that a misspelt one is reported.
+        if let Some((kind, name, option)) = part_option(&setting.key) {
+            let position = match index.entry((kind, name.to_owned())) {
                 Entry::Occupied(known) => *known.get(),
                 Entry::Vacant(new) => {
-                    self.nodes.push(RawNode {
+                    self.parts.push(RawPart {
+                        kind,
                         name: name.into(),
                         line: setting.line,
                         options: HashMap::new(),
                     });
-                    *new.insert(self.nodes.len() - 1)
+                    *new.insert(self.parts.len() - 1)
                 }
             };
             if !setting.value.is_empty() {
-                let options = &mut self.nodes[position].options;
+                let options = &mut self.parts[position].options;
                 options.insert(option.to_owned(), setting);
             }
         } else if !setting.value.is_empty() || setting.key == EMPTY_COUNTS {
@@ -202,7 +211,15 @@ impl Setting {
     }
 }
 
-impl RawNode {
+impl RawPart {
+    /// What its keys begin with: `nodes.NAME` or `trees.NAME`.
+    pub(super) fn key(&self) -> String {
+        match self.kind {
+            PartKind::Node => format!("nodes.{}", self.name),
+            PartKind::Tree => format!("trees.{}", self.name),
+        }
+    }
+
     /// An option that is not empty.
     pub(super) fn option(&self, name: &str) -> Option<&Setting> {
         self.options.get(name)
@@ -234,10 +251,16 @@ fn is_dropin_key(key: &str) -> bool {
 /// The one key for which an empty value is not the same as none.
 const EMPTY_COUNTS: &str = "cache.dir";
 
-/// The name and the option in `nodes.NAME.OPTION`.
-fn node_option(key: &str) -> Option<(&str, &str)> {
-    let (name, option) = key.strip_prefix("nodes.")?.split_once('.')?;
-    (!name.is_empty()).then_some((name, option))
+/// What `nodes.NAME.OPTION` or `trees.NAME.OPTION` is about.
+fn part_option(key: &str) -> Option<(PartKind, &str, &str)> {
+    let (kind, rest) = key.split_once('.')?;
+    let kind = match kind {
+        "nodes" => PartKind::Node,
+        "trees" => PartKind::Tree,
+        _ => return None,
+    };
+    let (name, option) = rest.split_once('.')?;
+    (!name.is_empty()).then_some((kind, name, option))
 }
 
 /// For `nodes.a.b.source`: the key with the dot in the name replaced.

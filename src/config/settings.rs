@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::nodes::{self, Accounts};
+use super::parts::{self, Accounts};
 use super::raw::{Kind, RawConfig, wrong};
 use super::{
     Config, Defaults, Error, Log, Mount, OnDelete, OnDisconnect, Problem, Provider, Sasl, Secrets,
@@ -28,7 +28,7 @@ pub(super) fn config(
     let mut problems = std::mem::take(&mut raw.problems);
     let zookeeper = zookeeper(&raw, &mut problems)?;
     let defaults = defaults(&raw, surroundings, &mut accounts)?;
-    let nodes = nodes::nodes(&raw, &defaults, surroundings, &mut accounts, &mut problems);
+    let (nodes, trees) = parts::read(&raw, &defaults, surroundings, &mut accounts, &mut problems);
     problems.sort_by_key(|problem| problem.line);
     Ok(Config {
         file: file.into(),
@@ -62,7 +62,7 @@ pub(super) fn config(
         cache_dir: cache_dir(&raw, surroundings),
         defaults,
         nodes,
-        trees: Vec::new(),
+        trees,
         dropins: Vec::new(),
         problems,
     })

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::lines::is_space;
 use super::{OnDelete, OnDisconnect};
-use crate::path::ZnodePath;
+use crate::path::{Name, ZnodePath};
+use crate::subtree;
 
 /// The port of a host that names none.
 const DEFAULT_PORT: u16 = 2181;
@@ -109,6 +110,58 @@ pub(super) fn list(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// Globs between commas or line breaks, without the blanks around them and without empty ones. A
+/// comma in braces is the glob's own, as is whatever follows a backslash.
+pub(super) fn patterns(text: &str) -> Result<Vec<String>, String> {
+    let mut patterns = vec![String::new()];
+    let mut depth = 0_usize;
+    let mut is_escaped = false;
+    for c in text.chars() {
+        if c == '\n' || (c == ',' && depth == 0 && !is_escaped) {
+            patterns.push(String::new());
+            (depth, is_escaped) = (0, false);
+            continue;
+        }
+        match c {
+            _ if is_escaped => {}
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        is_escaped = c == '\\' && !is_escaped;
+        if let Some(last) = patterns.last_mut() {
+            last.push(c);
+        }
+    }
+    let trimmed = patterns
+        .iter()
+        .map(|pattern| pattern.trim_matches(is_space));
+    let patterns: Vec<_> = trimmed.filter(|pattern| !pattern.is_empty()).collect();
+    for pattern in &patterns {
+        subtree::check_pattern(pattern)?;
+    }
+    Ok(patterns.into_iter().map(str::to_owned).collect())
+}
+
+/// How many levels below its root a tree has.
+pub(super) fn depth(text: &str) -> Result<u32, String> {
+    integer(text, 10)
+        .and_then(|depth| u32::try_from(depth).ok())
+        .ok_or_else(|| {
+            format!(
+                "{text:?} is no depth; write 0 for the root alone, 1 for its children too, and so \
+                 on, or leave it out for all"
+            )
+        })
+}
+
+/// The name of a file in a directory.
+pub(super) fn name(text: &str) -> Result<Name, String> {
+    Name::parse(text).map_err(|_| {
+        format!("{text:?} is no name of a file; write one of at most 255 bytes, without slashes")
+    })
+}
+
 /// A znode, with what kazoo takes away: doubled slashes, and those at the end.
 pub(super) fn znode(text: &str) -> Result<ZnodePath, String> {
     let components: Vec<_> = text.split('/').filter(|part| !part.is_empty()).collect();
@@ -208,6 +261,27 @@ fn integer(text: &str, base: u32) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lists_of_patterns() {
+        for (text, expected) in [
+            ("", &[][..]),
+            (" , \n,", &[]),
+            ("a, b/*\n *.x ,,", &["a", "b/*", "*.x"]),
+            ("{a,b}/c,d", &["{a,b}/c", "d"]),
+            ("{a,{b,c},d},e", &["{a,{b,c},d}", "e"]),
+            ("a\\,b,c", &["a\\,b", "c"]),
+            ("\\{a,b", &["\\{a", "b"]),
+            ("\\\\,b", &["\\\\", "b"]),
+        ] {
+            let found = patterns(text);
+            let expected: Vec<_> = expected.iter().map(|&text| text.to_owned()).collect();
+            assert_eq!(found, Ok(expected), "{text:?}");
+        }
+        // A line break ends a pattern, come what may.
+        assert!(patterns("{a,\nb}").is_err());
+        assert!(patterns("a}").is_err());
+    }
 
     #[test]
     fn times() {

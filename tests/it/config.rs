@@ -31,7 +31,8 @@ fn parse(text: impl AsRef<[u8]>) -> Result<Config, Error> {
     Config::parse(Path::new("live.ini"), text.as_ref(), &surroundings)
 }
 
-/// The lines a user sees: the error, or the nodes that are left (`name dest`) and the problems.
+/// The lines a user sees: the error, or the nodes and trees that are left (`name dest`) and the
+/// problems.
 fn messages(text: impl AsRef<[u8]>) -> Vec<String> {
     match parse(text) {
         Err(error) => vec![format!("fatal: {error}")],
@@ -40,11 +41,15 @@ fn messages(text: impl AsRef<[u8]>) -> Vec<String> {
                 .nodes
                 .iter()
                 .map(|node| format!("node {} {}", node.name, node.dest));
+            let trees = config
+                .trees
+                .iter()
+                .map(|tree| format!("tree {} {}", tree.name, tree.dest));
             let problems = config
                 .problems
                 .iter()
                 .map(|problem| format!("{}: {problem}", problem.severity.as_str()));
-            nodes.chain(problems).collect()
+            nodes.chain(trees).chain(problems).collect()
         }
     }
 }
@@ -625,10 +630,11 @@ fn unknown_keys() {
 fn keys_of_later_versions() {
     check_all(&[
         (
-            "trees.t.source = /t\n[hooks.h]\ncommand = true\n",
+            "trees.t.source = /t\ntrees.t.hooks = h\n[hooks.h]\ncommand = true\n",
             &[
-                "warning: live.ini:3: trees.t.source: not supported by this version yet; ignored",
-                "warning: live.ini:5: hooks.h.command: not supported by this version yet; ignored",
+                "tree t t",
+                "warning: live.ini:4: trees.t.hooks: not supported by this version yet; ignored",
+                "warning: live.ini:6: hooks.h.command: not supported by this version yet; ignored",
             ],
         ),
         (
@@ -651,6 +657,319 @@ fn keys_of_later_versions() {
             &[],
         ),
     ]);
+}
+
+#[test]
+fn all_that_can_be_said_of_a_tree() {
+    let config = parse(
+        "zookeeper.hosts = zk01
+defaults.owner = 12
+defaults.group = 34
+defaults.mode = 0444
+defaults.on_disconnect = error
+defaults.max_stale = 2 minutes
+[trees.T]
+source = /services/$DC
+dest = /mnt/live/srv/all/
+depth = 2
+include = web, {api,db}/*
+    /cron,
+exclude = *.tmp
+mode = 0440
+dir_mode = 0750
+owner = root
+group = 0
+data_name = data
+on_disconnect = stale
+[trees.bare]
+source = //
+",
+    )
+    .unwrap();
+    assert_eq!(config.problems, []);
+    let [t, bare] = &config.trees[..] else {
+        panic!("{:?}", config.trees)
+    };
+    assert_eq!((&*t.name, t.line), ("t", 8));
+    assert_eq!(t.subtree.root().as_str(), "/services/ams");
+    assert_eq!(t.subtree.depth(), Some(2));
+    assert_eq!(t.subtree.includes(), ["web", "{api,db}/*", "/cron"]);
+    assert_eq!(t.subtree.excludes(), ["*.tmp"]);
+    assert_eq!(t.dest.to_string(), "srv/all");
+    assert_eq!((t.uid, t.gid, t.mode, t.dir_mode), (0, 0, 0o440, 0o750));
+    assert_eq!(t.data_name.as_str(), "data");
+    assert_eq!(t.on_disconnect, OnDisconnect::Stale);
+    assert_eq!(
+        (bare.subtree.root().as_str(), bare.subtree.depth()),
+        ("/", None)
+    );
+    assert!(bare.subtree.includes().is_empty() && bare.subtree.excludes().is_empty());
+    assert_eq!(bare.dest.to_string(), "bare");
+    assert_eq!(
+        (bare.uid, bare.gid, bare.mode, bare.dir_mode),
+        (12, 34, 0o444, 0o555)
+    );
+    assert_eq!(bare.data_name.as_str(), "_data_");
+    assert_eq!(bare.on_disconnect, OnDisconnect::Error);
+    assert_eq!(bare.max_stale.as_secs(), 120);
+}
+
+#[test]
+fn wrong_trees() {
+    let cases: &[(&str, &[&str])] = &[
+        ("depth = 0", &[]),
+        ("include = ,", &[]),
+        ("include =", &[]),
+        (
+            "depth = -1",
+            &[
+                "depth: \"-1\" is no depth; write 0 for the root alone, 1 for its children too, and so on, or leave it out for all",
+            ],
+        ),
+        (
+            "depth = x",
+            &[
+                "depth: \"x\" is no depth; write 0 for the root alone, 1 for its children too, and so on, or leave it out for all",
+            ],
+        ),
+        (
+            "depth = 4294967296",
+            &[
+                "depth: \"4294967296\" is no depth; write 0 for the root alone, 1 for its children too, and so on, or leave it out for all",
+            ],
+        ),
+        (
+            "include = a, [",
+            &["include: \"[\" is no pattern: unclosed character class; missing ']'"],
+        ),
+        (
+            "exclude = /",
+            &[
+                "exclude: \"/\" is no pattern; write the name of a znode, or a path below the source",
+            ],
+        ),
+        (
+            "data_name = a/b",
+            &[
+                "data_name: \"a/b\" is no name of a file; write one of at most 255 bytes, without slashes",
+            ],
+        ),
+        (
+            "data_name = ..",
+            &[
+                "data_name: \"..\" is no name of a file; write one of at most 255 bytes, without slashes",
+            ],
+        ),
+        (
+            "dir_mode = rwx",
+            &["dir_mode: \"rwx\" is not an octal mode; write 0440, for example"],
+        ),
+        (
+            "dest = a/../..",
+            &["dest: \"a/../..\" leaves the mount by \"..\"; write a path below it"],
+        ),
+        (
+            "dest = /mnt/live/",
+            &["dest: \"/mnt/live/\" is the mount itself; write a path below it"],
+        ),
+        (
+            "dest = /",
+            &["dest: \"/\" is the mount itself; write a path below it"],
+        ),
+        (
+            "dest = .livedata/x",
+            &[
+                "dest: \".livedata/x\" begins with \".livedata\", which the mount keeps for itself; choose another name",
+            ],
+        ),
+    ];
+    for (line, expected) in cases {
+        let text = format!("zookeeper.hosts = zk01\ntrees.t.source = /t\ntrees.t.{line}\n");
+        let expected: Vec<_> = match expected {
+            [] => vec!["tree t t".to_owned()],
+            wrong => wrong
+                .iter()
+                .map(|wrong| format!("error: live.ini:3: trees.t.{wrong}"))
+                .collect(),
+        };
+        assert_eq!(messages(&text), expected, "{line}");
+    }
+    check_all(&[
+        (
+            "trees.t.source = /a/../b",
+            &[
+                "error: live.ini:3: trees.t.source: `/a/../b` has the component `..`; write the path out",
+            ],
+        ),
+        (
+            "trees.t.depth = 1",
+            &[
+                "error: live.ini:3: trees.t.source: missing; write trees.t.source = /path/of/a/znode",
+            ],
+        ),
+        (
+            "trees.a.b.source = /t",
+            &[
+                "error: live.ini:3: trees.a.b.source: a name has no dot, so this is left out; write trees.a-b.source",
+            ],
+        ),
+        (
+            // A tree shows what is there.
+            "trees.t.source = /t\ntrees.t.on_delete = keep\ntrees.t.exlude = a",
+            &[
+                "tree t t",
+                "warning: live.ini:4: trees.t.on_delete: unknown key; ignored",
+                "warning: live.ini:5: trees.t.exlude: unknown key; did you mean trees.t.exclude?",
+            ],
+        ),
+        (
+            "trees.t.source = /t\ntrees.t.max_stale = 5 minutes",
+            &[
+                "tree t t",
+                "warning: live.ini:4: trees.t.max_stale: has no effect without on_disconnect = error",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn a_tree_has_its_place_for_itself() {
+    check_all(&[
+        (
+            "trees.t.source = /t\nnodes.t.source = /t\nnodes.a.source = /a\nnodes.a.dest = t/x/a",
+            &[
+                "tree t t",
+                "error: live.ini:4: nodes.t.dest: trees.t (line 3) has the tree \"t\" already; write another path",
+                "error: live.ini:6: nodes.a.dest: \"t\" is a tree, of trees.t (line 3), which has all below it for itself; write another path",
+            ],
+        ),
+        (
+            "nodes.a.source = /a\nnodes.a.dest = x/y/a\ntrees.t.source = /t\ntrees.t.dest = x\ntrees.u.source = /t\ntrees.u.dest = x/y/a/u\ntrees.v.source = /t\ntrees.v.dest = x/y/a",
+            &[
+                "node a x/y/a",
+                "error: live.ini:6: trees.t.dest: \"x\" is a directory, for nodes.a (line 3); write another path",
+                "error: live.ini:8: trees.u.dest: \"x/y/a\" is a file, of nodes.a (line 3), and cannot be a directory too; write another path",
+                "error: live.ini:10: trees.v.dest: nodes.a (line 3) has the file \"x/y/a\" already; write another path",
+            ],
+        ),
+        (
+            "trees.t.source = /t\ntrees.t.dest = x/y\ntrees.u.source = /t\ntrees.u.dest = x\ntrees.v.source = /t\ntrees.v.dest = x/y/z\ntrees.w.source = /t\ntrees.w.dest = x/w\nnodes.a.source = /t\nnodes.a.dest = x/a",
+            &[
+                "node a x/a",
+                "tree t x/y",
+                "tree w x/w",
+                "error: live.ini:6: trees.u.dest: \"x\" is a directory, for trees.t (line 3); write another path",
+                "error: live.ini:8: trees.v.dest: \"x/y\" is a tree, of trees.t (line 3), which has all below it for itself; write another path",
+            ],
+        ),
+        (
+            // What was left out has no place.
+            "trees.t.source = /t\ntrees.t.depth = x\nnodes.t.source = /t",
+            &[
+                "node t t",
+                "error: live.ini:4: trees.t.depth: \"x\" is no depth; write 0 for the root alone, 1 for its children too, and so on, or leave it out for all",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn trees_of_dropins() {
+    let main = parse("zookeeper.hosts = zk01\ntrees.t.source = /t\nnodes.n.source = /n").unwrap();
+    let mut dropins = Dropins::new("d".into());
+    let mut take = |name: &str, text: &str| {
+        dropins.take(name, text.as_bytes(), &main.defaults, &SURROUNDINGS);
+        joined(&main, &dropins)
+    };
+    assert_eq!(
+        take(
+            "1.ini",
+            "nodes.a.source = /a\nnodes.a.dest = t/a\n[trees.t]\nsource = /x\ndest = x\n[trees.n]\nsource = /x\n[trees.u]\nsource = /u\n[nodes.t]\nsource = /x\ndest = y\n"
+        ),
+        [
+            "n n",
+            "t y",
+            "tree t t",
+            "tree u u",
+            "d/1.ini:1: nodes.a.dest: \"t\" is a tree, of trees.t (live.ini:2), which has all below it for itself; write another path",
+            "d/1.ini:4: trees.t: live.ini:2 has a tree of this name already; choose another name",
+            "d/1.ini:7: trees.n.dest: nodes.n (live.ini:3) has the file \"n\" already; write another path",
+        ]
+    );
+    // Between drop-ins it is their order, within one the order of lines: a tree may come first.
+    assert_eq!(
+        take(
+            "0.ini",
+            "trees.z.source = /z\ntrees.z.dest = u\nnodes.z.source = /z\nnodes.z.dest = u/z"
+        )[2..5],
+        [
+            "tree t t",
+            "tree z u",
+            "d/0.ini:4: nodes.z.dest: \"u\" is a tree, of trees.z (line 1), which has all below it for itself; write another path"
+        ]
+    );
+    let config = dropins.join(&main);
+    let listed: Vec<_> = config.dropins.iter().map(|listed| listed.json()).collect();
+    assert_eq!(
+        (&listed[0]["nodes"], &listed[0]["trees"]),
+        (&0.into(), &1.into())
+    );
+    assert!(check::table(&config).contains("\ndrop-in d/0.ini: 0 nodes, 1 trees\n"));
+    // A wrong one keeps its trees, and other defaults concern them.
+    dropins.take("0.ini", b"x", &main.defaults, &SURROUNDINGS);
+    let other = parse("zookeeper.hosts = zk01\ndefaults.mode = 0444").unwrap();
+    dropins.set_defaults(&other.defaults, &SURROUNDINGS);
+    let trees = dropins.join(&other).trees;
+    assert_eq!((&*trees[0].name, trees[0].mode), ("z", 0o444));
+    dropins.remove("0.ini");
+    assert!(
+        dropins
+            .join(&main)
+            .trees
+            .iter()
+            .all(|tree| tree.name != "z")
+    );
+}
+
+#[test]
+fn check_shows_trees() {
+    let config = parse(
+        "zookeeper.hosts = zk01
+trees.t.source = /services
+trees.t.owner = root
+trees.t.group = 424242
+trees.t.depth = 2
+trees.t.include = web,{a,b}/*
+trees.all.source = /
+trees.all.dest = d/all
+trees.all.owner = 424242
+trees.all.group = 0
+trees.all.mode = 0444
+",
+    )
+    .unwrap();
+    assert_eq!(
+        check::table(&config),
+        "\
+ZooKeeper zk01:2181, session timeout 5s
+TREE  ZNODE      DIRECTORY  OWNER        MODE  DIRS  DEPTH  INCLUDE      EXCLUDE
+t     /services  t          root:424242  0400  0555  2      web,{a,b}/*  -
+all   /          d/all      424242:root  0444  0555  all    -            -
+"
+    );
+    assert_eq!(
+        check::json(&config)["trees"][0],
+        serde_json::json!({
+            "name": "t", "source": "/services", "dest": "t", "depth": 2,
+            "include": ["web", "{a,b}/*"], "exclude": [], "uid": 0, "gid": 424_242,
+            "mode": "0400", "dir_mode": "0555", "data_name": "_data_",
+            "on_disconnect": "stale", "max_stale_ms": 3_600_000,
+        })
+    );
+    assert_eq!(
+        check::json(&config)["trees"][1]["depth"],
+        serde_json::Value::Null
+    );
 }
 
 #[test]
@@ -793,7 +1112,10 @@ fn joined(main: &Config, dropins: &Dropins) -> Vec<String> {
     let config = dropins.join(main);
     let nodes = config.nodes.iter();
     let nodes = nodes.map(|node| format!("{} {}", node.name, node.dest));
+    let trees = config.trees.iter();
+    let trees = trees.map(|tree| format!("tree {} {}", tree.name, tree.dest));
     nodes
+        .chain(trees)
         .chain(config.problems.iter().map(ToString::to_string))
         .collect()
 }
@@ -849,7 +1171,7 @@ fn the_first_dropin_wins() {
     );
     assert_eq!(
         listed[1],
-        serde_json::json!({"file": "d/2.ini", "nodes": 2, "error": null})
+        serde_json::json!({"file": "d/2.ini", "nodes": 2, "trees": 0, "error": null})
     );
     dropins.remove("1.ini");
     assert_eq!(joined(&main, &dropins), ["a a", "b b", "y x", "v v"]);
@@ -881,10 +1203,7 @@ fn a_wrong_dropin_keeps_its_last_definition() {
     let other = parse("zookeeper.hosts = zk01\ndefaults.mode = 0444").unwrap();
     dropins.set_defaults(&other.defaults, &SURROUNDINGS);
     assert_eq!(dropins.join(&other).nodes[0].mode, 0o444);
-    assert_eq!(
-        take(&mut dropins, b"trees.t.source = /t"),
-        ["d/1.ini:1: trees.t.source: not supported by this version yet; ignored"]
-    );
+    assert_eq!(take(&mut dropins, b"trees.t.source = /t"), ["tree t t"]);
     assert_eq!(take(&mut dropins, b""), [""; 0]);
 }
 
@@ -930,6 +1249,13 @@ fn the_example_dropin_is_right() {
         ]
     );
     assert!(example.nodes[2].required);
+    let [tree] = &example.trees[..] else {
+        panic!("{:?}", example.trees)
+    };
+    assert_eq!(tree.subtree.root().as_str(), "/services");
+    assert_eq!(tree.dest.to_string(), "services");
+    assert_eq!(tree.subtree.depth(), Some(2));
+    assert_eq!(tree.subtree.excludes(), ["*.tmp", "locks"]);
 }
 
 proptest! {
@@ -942,10 +1268,11 @@ proptest! {
                     "", "[live-data]", "[DEFAULT]", "[nodes.a]", "[nodes.b", "[x]", "nodes.a.source",
                     "nodes.a.dest", "nodes.b.source", "nodes.b.dest", "nodes.c.mode", "source",
                     "mode", "nodes..", "nodes.a", "zookeeper.hosts", "zookeeper.timeout", "mount.",
-                    "nodes.a.b.c", "log.file", "\u{e4}", "\0", "  ", "#",
+                    "nodes.a.b.c", "log.file", "trees.a.source", "trees.a.dest", "[trees.b]", "trees.a.include",
+                    "trees.a.exclude", "trees.a.depth", "trees.a.data_name", "\u{e4}", "\0", "  ", "#",
                 ]),
                 "[ =:]{0,2}",
-                "[a/.,:0-9$\\{\\} \\[\\]\"\\\\\u{e4}\t-]{0,6}",
+                "[a/.,:*0-9$\\{\\} \\[\\]\"\\\\\u{e4}\t-]{0,6}",
             ),
             0..8,
         ),
@@ -957,7 +1284,7 @@ proptest! {
         }
         text.extend(end);
         // The name of a file may have a line break, by a continuation line.
-        let said = messages(&text).into_iter().filter(|text| !text.starts_with("node "));
+        let said = messages(&text).into_iter().filter(|text| !text.starts_with("node ") && !text.starts_with("tree "));
         for message in said {
             prop_assert!(!message.contains(|c: char| c.is_control()), "{:?}", message);
         }
