@@ -96,19 +96,15 @@ pub struct Job {
 pub enum Report<'a> {
     /// The first load goes on.
     Loading {
-        /// Nodes that were heard of.
-        n_answered: usize,
-        /// All nodes.
-        n_nodes: usize,
+        /// How far it has come, in words.
+        so_far: &'a str,
     },
     /// The mount is shown: every node was heard of, or the wait ran out.
     Ready {
         /// Where it is, without symbolic links.
         mountpoint: &'a Path,
-        /// Nodes that have a file.
-        n_files: usize,
-        /// All nodes.
-        n_nodes: usize,
+        /// What is shown, in words.
+        shown: &'a str,
         /// Where to log to from now on.
         logs: &'a Logs,
     },

@@ -375,4 +375,3 @@ impl Outage {
         self.reasons.insert(reason.into())
     }
 }
-

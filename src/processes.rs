@@ -132,18 +132,14 @@ pub enum ToKeeper {
     Configuration,
     /// How far the first load has come.
     Loading {
-        /// Nodes that were heard of.
-        n_answered: usize,
-        /// All nodes.
-        n_nodes: usize,
+        /// In words.
+        so_far: String,
     },
     /// The first load is over: the mount may be shown. Again after each [`ToServer::Reload`], so
     /// that the keeper's log follows the configuration.
     Ready {
-        /// Nodes that have a file.
-        n_files: usize,
-        /// All nodes.
-        n_nodes: usize,
+        /// What is shown, in words.
+        shown: String,
         /// The file to log to in the background, in place of the system log.
         log_file: Option<PathBuf>,
         /// The least to log, as `warn`.

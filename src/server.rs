@@ -48,7 +48,7 @@ use crate::wire::Socket;
 use configuration::{Main, has_predecessor, leave_stderr, read_at_start};
 use desk::Desk;
 use dropins::Following;
-use files::{Files, Progress};
+use files::Files;
 use hearing::{hear_keeper, told_of_publishing};
 use keeping::Left;
 use kernel::{Connection, Line};
@@ -429,7 +429,8 @@ impl Server {
             if enough {
                 return Ok(());
             }
-            if self.start.anew && progress.n_answered == 0 && progress.n_nodes > 0 {
+            let is_empty = progress.n_nodes == 0 && progress.n_trees == 0;
+            if self.start.anew && progress.n_answered + progress.n_found == 0 && !is_empty {
                 // An empty mount would be worse than a lost one, of which the kernel still shows
                 // what it has in its caches.
                 deadline = now + Duration::from_millis(self.start.wait_ms);
@@ -443,18 +444,8 @@ impl Server {
             }
             if now >= next_report {
                 next_report = now + PROGRESS_INTERVAL;
-                let Progress {
-                    n_answered,
-                    n_nodes,
-                    ..
-                } = progress;
-                tell(
-                    &self.keeper,
-                    &ToKeeper::Loading {
-                        n_answered,
-                        n_nodes,
-                    },
-                )?;
+                let so_far = progress.so_far();
+                tell(&self.keeper, &ToKeeper::Loading { so_far })?;
             }
             match self.events.recv_timeout(deadline.min(next_report) - now) {
                 Err(RecvTimeoutError::Timeout) => {}
@@ -497,12 +488,8 @@ impl Server {
     }
 
     fn tell_ready(&self) -> Result<(), Error> {
-        let Progress {
-            n_files, n_nodes, ..
-        } = self.desk.lock().files.progress();
         let ready = ToKeeper::Ready {
-            n_files,
-            n_nodes,
+            shown: self.desk.lock().files.progress().shown(),
             log_file: self.config.log.file.clone(),
             log_level: self.level().to_string(),
         };

@@ -20,15 +20,9 @@ impl Keeper<'_> {
                 ToKeeper::Init(init) => self.take_init(init),
                 ToKeeper::Record => self.take_record(with.pop()),
                 ToKeeper::Configuration => self.configuration = with.pop(),
-                ToKeeper::Loading {
-                    n_answered,
-                    n_nodes,
-                } => match &mut self.stage {
-                    Stage::First(_) => report(Report::Loading {
-                        n_answered,
-                        n_nodes,
-                    })
-                    .map_err(|Abandoned| Error::Stopped)?,
+                ToKeeper::Loading { so_far } => match &mut self.stage {
+                    Stage::First(_) => report(Report::Loading { so_far: &so_far })
+                        .map_err(|Abandoned| Error::Stopped)?,
                     Stage::Renewing(until) => {
                         *until = Instant::now() + GRACE;
                         if let Some(watchdog) = &mut self.watchdog {
@@ -38,8 +32,7 @@ impl Keeper<'_> {
                     Stage::Serving | Stage::Loading(_) | Stage::Backoff(_) => {}
                 },
                 ToKeeper::Ready {
-                    n_files,
-                    n_nodes,
+                    shown,
                     log_file,
                     log_level,
                 } => {
@@ -47,7 +40,7 @@ impl Keeper<'_> {
                         file: log_file,
                         level: log_level,
                     };
-                    self.hear_ready((n_files, n_nodes), logs, report)?;
+                    self.hear_ready(&shown, logs, report)?;
                 }
                 ToKeeper::Loaded => {
                     if matches!(self.stage, Stage::Loading(_)) {
@@ -79,22 +72,20 @@ impl Keeper<'_> {
     /// The first load is over, or the configuration was read again.
     fn hear_ready(
         &mut self,
-        (n_files, n_nodes): (usize, usize),
+        shown: &str,
         logs: Logs,
         report: &mut impl FnMut(Report<'_>) -> Result<(), Abandoned>,
     ) -> Result<(), Error> {
         self.logs = logs;
-        let text = format!("{n_files} files of {n_nodes} nodes");
         if matches!(self.stage, Stage::First(_)) {
             self.show()?;
             let _ = report(Report::Ready {
                 mountpoint: &self.job.mountpoint,
-                n_files,
-                n_nodes,
+                shown,
                 logs: &self.logs,
             });
             // The log is now the one that stays.
-            log::info!("{}: {text}, ready", self.job.mountpoint.display());
+            log::info!("{}: {shown}, ready", self.job.mountpoint.display());
             if let Some(reason) = self.no_control.take() {
                 log::info!("no control socket, so no `status`: {reason}");
             }
@@ -107,12 +98,12 @@ impl Keeper<'_> {
                      mount is made anew, and whoever waits for it gets an error"
                 );
             }
-            systemd::tell(&[NotifyState::Ready, NotifyState::Status(&text)]);
+            systemd::tell(&[NotifyState::Ready, NotifyState::Status(shown)]);
         } else {
             if matches!(self.stage, Stage::Renewing(_)) {
                 self.show_anew();
             }
-            systemd::tell(&[NotifyState::Status(&text)]);
+            systemd::tell(&[NotifyState::Status(shown)]);
             let _ = report(Report::Reloaded(&self.logs));
         }
         Ok(())

@@ -340,7 +340,8 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
         };
         let has_children = node.has_children(n_found);
         let is_told = node.is_parent == Some(has_children);
-        if is_told || !node.is_wanted || !node.has_content() || !self.mirror.trees.wants(&node.path) {
+        if is_told || !node.is_wanted || !node.has_content() || !self.mirror.trees.wants(&node.path)
+        {
             return;
         }
         node.is_parent = Some(has_children);

@@ -52,7 +52,10 @@ impl Trees {
             let above = root.parent();
             above.is_some_and(|above| is_covered(&above, |path| self.0.contains_key(path)))
         };
-        self.roots().filter(|root| !is_inside(root)).cloned().collect()
+        self.roots()
+            .filter(|root| !is_inside(root))
+            .cloned()
+            .collect()
     }
 
     /// The trees that the path is in, whatever they want.
@@ -126,7 +129,12 @@ mod tests {
 
     #[test]
     fn the_outermost_roots_cover_all() {
-        let some = trees(&[("/a", None), ("/a/b", None), ("/ab", None), ("/a/b/c", None)]);
+        let some = trees(&[
+            ("/a", None),
+            ("/a/b", None),
+            ("/ab", None),
+            ("/a/b/c", None),
+        ]);
         assert_eq!(some.outermost(), HashSet::from([path("/a"), path("/ab")]));
         let all = trees(&[("/", None), ("/a", None)]);
         assert_eq!(all.outermost(), HashSet::from([path("/")]));

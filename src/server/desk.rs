@@ -49,9 +49,7 @@ impl Desk {
     pub(super) fn keep_configured(&self, cache: &Cache) {
         let Wanted { nodes, trees } = self.files.wanted();
         let nodes: HashSet<_> = nodes.into_iter().collect();
-        cache.retain(move |path| {
-            nodes.contains(path) || trees.iter().any(|tree| tree.wants(path))
-        });
+        cache.retain(move |path| nodes.contains(path) || trees.iter().any(|tree| tree.wants(path)));
     }
 
     /// Tells the cache what is known of these znodes. What waits to be published tells it again.
@@ -132,7 +130,14 @@ fn log_update(update: &Update) {
         Update::Confirmed { paths, .. } => log::debug!("{} nodes confirmed", paths.len()),
         Update::Connected { session } => log::info!("ZooKeeper: session {session:#x}"),
         Update::Children { path, has_children } => {
-            log::debug!("{path}: has {}", if *has_children { "children" } else { "no children" });
+            log::debug!(
+                "{path}: has {}",
+                if *has_children {
+                    "children"
+                } else {
+                    "no children"
+                }
+            );
         }
         Update::Settled => log::debug!("everything was looked at"),
         // The mirror has said it, with what it does about it.

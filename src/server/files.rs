@@ -55,7 +55,7 @@ pub(super) type Noted = (Change, Option<Known>);
 /// How far the first load has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Progress {
-    /// Nodes whose znode was heard of, and znodes of trees.
+    /// Nodes whose znode was heard of.
     pub n_answered: usize,
     /// Nodes of whose znode nothing was heard, nor is known from before; and trees likewise.
     pub n_unknown: usize,
@@ -67,8 +67,39 @@ pub(super) struct Progress {
     pub n_nodes: usize,
     /// All trees.
     pub n_trees: usize,
+    /// Znodes that trees show.
+    pub n_found: usize,
     /// Required nodes without a file.
     pub n_required_missing: usize,
+}
+
+impl Progress {
+    /// How far the first load has come, in words.
+    pub(super) fn so_far(&self) -> String {
+        let Self {
+            n_answered,
+            n_nodes,
+            n_found,
+            ..
+        } = self;
+        let nodes = format!("{n_answered} of {n_nodes} nodes answered");
+        match self.n_trees {
+            0 => nodes,
+            n_trees => format!("{nodes}, {n_found} znodes found in {n_trees} trees"),
+        }
+    }
+
+    /// What is shown, in words.
+    pub(super) fn shown(&self) -> String {
+        let Self {
+            n_files, n_nodes, ..
+        } = self;
+        let nodes = format!("{n_files} files of {n_nodes} nodes");
+        match self.n_trees {
+            0 => nodes,
+            n_trees => format!("{nodes} and {n_trees} trees"),
+        }
+    }
 }
 
 /// A file, as the configuration wants it.
@@ -108,7 +139,9 @@ impl Files {
                 znodes.entry(path).or_insert(Znode { nodes, ..znode });
             }
         }
-        self.may_break = nodes.iter().map(|node| node.on_disconnect)
+        self.may_break = nodes
+            .iter()
+            .map(|node| node.on_disconnect)
             .chain(self.trees.iter().map(|planted| planted.tree.on_disconnect))
             .any(|on_disconnect| on_disconnect == OnDisconnect::Error);
         (self.nodes, self.znodes) = (nodes, znodes);
@@ -117,7 +150,10 @@ impl Files {
         self.n_unheard = self.znodes.values().filter(unheard).count();
 
         let after = self.layout();
-        let mut noted: Vec<Noted> = before.changes_to(&after).map(|change| (change, None)).collect();
+        let mut noted: Vec<Noted> = before
+            .changes_to(&after)
+            .map(|change| (change, None))
+            .collect();
         let mut broken = std::mem::take(&mut self.broken);
         broken.retain(|path| after.files.contains(path));
         let is_new = |at: usize| self.trees[at].is_new;
@@ -125,9 +161,10 @@ impl Files {
             !znode.nodes.is_empty() || self.trees_that_show(path).into_iter().any(is_new)
         });
         for (path, znode) in shown_anew {
-            let changes = self.showings(path).into_iter().filter_map(|showing| {
-                show_as_it_stands(&showing, znode, &mut broken)
-            });
+            let changes = self
+                .showings(path)
+                .into_iter()
+                .filter_map(|showing| show_as_it_stands(&showing, znode, &mut broken));
             // It may take the place of one with which this was to be noted.
             let known = znode.told.map(|told| known_of(path, News::Told(told)));
             noted.extend(with_last(changes.collect(), known));
@@ -145,7 +182,8 @@ impl Files {
         for tree in trees {
             let same = before.iter().position(|planted| planted.tree == tree);
             let planted = same.map(|at| before.swap_remove(at));
-            self.trees.push(planted.unwrap_or_else(|| Planted::new(tree)));
+            self.trees
+                .push(planted.unwrap_or_else(|| Planted::new(tree)));
         }
         self.roots.clear();
         for (at, planted) in self.trees.iter().enumerate() {
@@ -345,9 +383,8 @@ impl Files {
         let mut noted = Vec::new();
         for at in self.trees_that_show(path) {
             let znode = self.znodes.get(path);
-            let is_shown = znode.is_some_and(|znode| {
-                znode.has_file() && znode.state != State::Absent
-            });
+            let is_shown =
+                znode.is_some_and(|znode| znode.has_file() && znode.state != State::Absent);
             let has_children = znode.is_some_and(|znode| znode.has_children);
             let steps = self.trees[at].set(path, is_shown, has_children);
             for step in steps {
@@ -392,10 +429,17 @@ impl Files {
         };
         let is_named = !znode.nodes.is_empty();
         znode.has_children = false;
-        let as_of = znode.stale.map_or_else(SystemTime::now, |stale| stale.as_of);
+        let as_of = znode
+            .stale
+            .map_or_else(SystemTime::now, |stale| stale.as_of);
         znode.kept_as_of.get_or_insert(as_of);
         znode.stale = None;
-        let nodes: Vec<Showing> = znode.nodes.clone().into_iter().map(|at| of_node(&self.nodes[at])).collect();
+        let nodes: Vec<Showing> = znode
+            .nodes
+            .clone()
+            .into_iter()
+            .map(|at| of_node(&self.nodes[at]))
+            .collect();
         let goes_everywhere = nodes.iter().all(|node| node.on_delete == OnDelete::Remove);
         let is_root = self.roots.contains_key(path);
         if let Some(znode) = self.znodes.get_mut(path)
@@ -473,7 +517,11 @@ impl Files {
         }
         let mut too_old = Vec::new();
         for (path, showing) in self.all_showings() {
-            let Some(time) = self.znodes.get(path).and_then(|znode| breaks_at(&showing, znode)) else {
+            let Some(time) = self
+                .znodes
+                .get(path)
+                .and_then(|znode| breaks_at(&showing, znode))
+            else {
                 continue;
             };
             if self.broken.contains(&showing.path) {
@@ -485,7 +533,10 @@ impl Files {
                 next = Some(time);
             }
         }
-        for Showing { path, max_stale, .. } in too_old {
+        for Showing {
+            path, max_stale, ..
+        } in too_old
+        {
             log::warn!(
                 "{path}: not known to be current for {max_stale:?}; reading it fails until it is"
             );
@@ -528,9 +579,13 @@ impl Files {
             progress.n_stale += usize::from(znode.has_file() && znode.stale.is_some());
             progress.n_required_missing += usize::from(node.required && znode.content.is_none());
         }
-        let is_stale = |path: &ZnodePath| self.znodes.get(path).is_some_and(|znode| znode.stale.is_some());
+        let is_stale = |path: &ZnodePath| {
+            self.znodes
+                .get(path)
+                .is_some_and(|znode| znode.stale.is_some())
+        };
         for planted in &self.trees {
-            progress.n_answered += planted.n_files();
+            progress.n_found += planted.n_files();
             progress.n_unknown += usize::from(planted.is_empty() && !self.is_settled);
             progress.n_files += planted.n_files();
             progress.n_stale += planted.shown().filter(|path| is_stale(path)).count();
@@ -546,7 +601,10 @@ impl Files {
             .filter(|node| self.znodes[&node.source].content.is_none())
             .filter(|node| node.required || !required_only)
             .map(|node| (&node.name, &node.source));
-        let trees = self.trees.iter().filter(|planted| planted.is_empty() && !required_only);
+        let trees = self
+            .trees
+            .iter()
+            .filter(|planted| planted.is_empty() && !required_only);
         let trees = trees.map(|planted| (&planted.tree.name, planted.tree.subtree.root()));
         let words = |(name, source)| format!("{name} ({source}: {})", self.why(source));
         nodes.chain(trees).map(words).collect()
@@ -561,23 +619,36 @@ impl Files {
         };
         let nodes = self.nodes.iter().filter(|node| is_unreadable(&node.source));
         let nodes = nodes.map(|node| {
-            format!("{} ({}: {})", node.name, node.source, self.why(&node.source))
+            format!(
+                "{} ({}: {})",
+                node.name,
+                node.source,
+                self.why(&node.source)
+            )
         });
-        let found = self.znodes.iter().filter(|(path, znode)| {
-            znode.nodes.is_empty() && is_unreadable(path)
-        });
-        nodes.chain(found.map(|(path, _)| format!("{path}: {}", self.why(path)))).collect()
+        let found = self
+            .znodes
+            .iter()
+            .filter(|(path, znode)| znode.nodes.is_empty() && is_unreadable(path));
+        nodes
+            .chain(found.map(|(path, _)| format!("{path}: {}", self.why(path))))
+            .collect()
     }
 
     /// What the trees cannot show, each in words that say why.
     pub(super) fn left_out(&self) -> Vec<String> {
         let left_out = self.trees.iter().flat_map(Planted::left_out);
-        left_out.map(|(path, why)| format!("{path}: {why}")).collect()
+        left_out
+            .map(|(path, why)| format!("{path}: {why}"))
+            .collect()
     }
 
     fn why(&self, source: &ZnodePath) -> String {
         let unknown = State::Unknown;
-        let state = self.znodes.get(source).map_or(&unknown, |znode| &znode.state);
+        let state = self
+            .znodes
+            .get(source)
+            .map_or(&unknown, |znode| &znode.state);
         match state {
             State::Live => "live".into(),
             State::Absent => "the znode does not exist".into(),
@@ -598,7 +669,10 @@ impl Files {
             planted.is_examined = true;
             for pattern in planted.idle_patterns() {
                 let Tree { name, subtree, .. } = &planted.tree;
-                log::warn!("trees.{name}.include: {pattern:?} matches nothing below {}", subtree.root());
+                log::warn!(
+                    "trees.{name}.include: {pattern:?} matches nothing below {}",
+                    subtree.root()
+                );
             }
         }
     }

@@ -20,6 +20,7 @@ impl Server {
             ..
         } = self.desk.lock().files.progress();
         let unreadable = self.desk.lock().files.unreadable();
+        let left_out = self.desk.lock().files.left_out();
         let garbled = zookeeper::garbled();
         let status = serde_json::json!({
             "complaints": self.complaints(n_stale, &unreadable),
@@ -29,6 +30,7 @@ impl Server {
             "files": n_files,
             "stale": n_stale,
             "unreadable": first(&unreadable).collect::<Vec<_>>(),
+            "left_out": first(&left_out).collect::<Vec<_>>(),
             "cache": keeping::status(self.cache.as_deref()),
             "zookeeper": self.desk.lock().files.disconnected().unwrap_or("connected"),
             "repaired_by_audit": self.desk.lock().files.n_repaired(),

@@ -34,9 +34,7 @@ use self::connecting::{holding_tasks, why_unreachable};
 pub use self::tls::Tls;
 use self::waiting::{Asked, Waiting};
 use crate::path::ZnodePath;
-use crate::source::{
-    Children, ConnectError, Error, Event, Happened, Session, Source, Stat, Value,
-};
+use crate::source::{Children, ConnectError, Error, Event, Happened, Session, Source, Stat, Value};
 
 /// How long one attempt at one server may take; less where the session timeout is shorter.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);

@@ -38,11 +38,7 @@ pub(crate) fn start() -> anyhow::Result<ExitCode> {
     for line in BufReader::new(reports).lines() {
         let line = line?;
         match line.split_once(' ') {
-            Some(("loading", counts)) => {
-                if let Some((n_answered, n_nodes)) = counts.split_once(' ') {
-                    progress.show(n_answered, n_nodes);
-                }
-            }
+            Some(("loading", so_far)) => progress.show(so_far),
             Some(("ready", text)) => {
                 progress.clear();
                 let _ = writeln!(io::stdout(), "{text}");
@@ -73,8 +69,8 @@ impl Reporter {
         Ok(Self(()))
     }
 
-    pub(crate) fn loading(&self, n_answered: usize, n_nodes: usize) -> Result<(), Abandoned> {
-        writeln!(io::stdout(), "loading {n_answered} {n_nodes}").map_err(|_| Abandoned)
+    pub(crate) fn loading(&self, so_far: &str) -> Result<(), Abandoned> {
+        writeln!(io::stdout(), "loading {so_far}").map_err(|_| Abandoned)
     }
 
     /// Says so, and lets go of the terminal.

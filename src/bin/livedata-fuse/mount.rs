@@ -63,20 +63,13 @@ pub(crate) fn run(mut arguments: Mount) -> anyhow::Result<ExitCode> {
         without_resend: arguments.without_resend,
     };
     let ended = keeper::run(job, |report| match report {
-        Report::Loading {
-            n_answered,
-            n_nodes,
-        } => audience.loading(n_answered, n_nodes),
+        Report::Loading { so_far } => audience.loading(so_far),
         Report::Ready {
             mountpoint,
-            n_files,
-            n_nodes,
+            shown,
             logs,
         } => {
-            let line = format!(
-                "{}: {n_files} files of {n_nodes} nodes, ready",
-                mountpoint.display()
-            );
+            let line = format!("{}: {shown}, ready", mountpoint.display());
             let told = audience.ready(&line, &logging, logs.file.as_deref());
             logging.set_level(level(logs, debug));
             told
@@ -102,13 +95,13 @@ enum Audience {
 }
 
 impl Audience {
-    fn loading(&mut self, n_answered: usize, n_nodes: usize) -> Result<(), Abandoned> {
+    fn loading(&mut self, so_far: &str) -> Result<(), Abandoned> {
         match self {
             Audience::Starter(reporter) => reporter
                 .as_ref()
-                .map_or(Ok(()), |reporter| reporter.loading(n_answered, n_nodes)),
+                .map_or(Ok(()), |reporter| reporter.loading(so_far)),
             Audience::Terminal(line) => {
-                line.show(n_answered, n_nodes);
+                line.show(so_far);
                 Ok(())
             }
         }

@@ -1,6 +1,5 @@
 //! The line on a terminal that says how far the first load has come.
 
-use std::fmt;
 use std::io::{self, IsTerminal};
 
 /// The line on a terminal that says how far the first load has come. The cursor stays at its
@@ -11,9 +10,9 @@ pub(crate) struct ProgressLine {
 }
 
 impl ProgressLine {
-    pub(crate) fn show(&mut self, n_answered: impl fmt::Display, n_nodes: impl fmt::Display) {
+    pub(crate) fn show(&mut self, so_far: &str) {
         if io::stderr().is_terminal() {
-            eprint!("\x1b[K{n_answered} of {n_nodes} nodes answered\r");
+            eprint!("\x1b[K{so_far}\r");
             self.shown = true;
         }
     }

@@ -165,7 +165,9 @@ impl Planted {
 
     fn components<'a>(&self, path: &'a ZnodePath) -> impl Iterator<Item = &'a str> + use<'a> {
         let relative = self.tree.subtree.relative(path).unwrap_or_default();
-        relative.split('/').filter(|component| !component.is_empty())
+        relative
+            .split('/')
+            .filter(|component| !component.is_empty())
     }
 
     /// Whether the znode, or the one that is returned above it, has a name that no file can have
@@ -178,7 +180,10 @@ impl Planted {
                 return Some((at, "its name is longer than a file name can be"));
             }
             if component == self.tree.data_name.as_str() {
-                return Some((at, "its name is that of the file with the data of its parent"));
+                return Some((
+                    at,
+                    "its name is that of the file with the data of its parent",
+                ));
             }
         }
         None
@@ -201,9 +206,7 @@ impl Planted {
         if before == after {
             return;
         }
-        let parent = path
-            .parent()
-            .filter(|_| path != self.tree.subtree.root());
+        let parent = path.parent().filter(|_| path != self.tree.subtree.root());
         if let (Shape::Nothing, Some(parent)) = (before, &parent) {
             self.change(parent, steps, |place| place.n_below += 1);
         }
@@ -276,9 +279,8 @@ mod tests {
     #[test]
     fn files_become_directories_and_back() {
         let mut tree = planted(None);
-        let mut set = |at: &str, is_shown, is_parent| {
-            words(tree.set(&path(at), is_shown, is_parent))
-        };
+        let mut set =
+            |at: &str, is_shown, is_parent| words(tree.set(&path(at), is_shown, is_parent));
         assert_eq!(set("/t", true, false), ["d shows /t"]);
         assert_eq!(set("/t", true, false), [""; 0]);
         assert_eq!(
@@ -289,11 +291,21 @@ mod tests {
             set("/t/a", true, true),
             ["no d/a", "d/a/", "d/a/_data_ shows /t/a"]
         );
-        assert_eq!(set("/t/a/b/c", true, false), ["d/a/b/", "d/a/b/c shows /t/a/b/c"]);
+        assert_eq!(
+            set("/t/a/b/c", true, false),
+            ["d/a/b/", "d/a/b/c shows /t/a/b/c"]
+        );
         assert_eq!(set("/t/a", false, false), ["no d/a/_data_"]);
         assert_eq!(
             set("/t/a/b/c", false, false),
-            ["no d/a/b/c", "no d/a/b/", "no d/a/", "no d/_data_", "no d/", "d shows /t"]
+            [
+                "no d/a/b/c",
+                "no d/a/b/",
+                "no d/a/",
+                "no d/_data_",
+                "no d/",
+                "d shows /t"
+            ]
         );
         assert_eq!(set("/t", false, false), ["no d"]);
         assert!(tree.is_empty());

@@ -37,7 +37,9 @@ impl Files {
                 znode.has_children = has_children;
             }
         }
-        let of_nodes = nodes.iter().map(|node| (node.source.clone(), node.dest.clone()));
+        let of_nodes = nodes
+            .iter()
+            .map(|node| (node.source.clone(), node.dest.clone()));
         let of_trees = self.trees.iter().flat_map(|planted| planted.files());
         let of_trees = of_trees.map(|(path, file)| (path.clone(), file));
         let files: Vec<_> = of_nodes.chain(of_trees).collect();

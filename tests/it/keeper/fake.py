@@ -42,7 +42,7 @@ if sys.argv[0].endswith("publish-mount"):
     while True:
         time.sleep(60)
 
-ready = {"Ready": {"n_files": 1, "n_nodes": 2, "log_file": None, "log_level": "info"}}
+ready = {"Ready": {"shown": "1 files of 2 nodes", "log_file": None, "log_level": "info"}}
 while True:
     text, descriptors, _, _ = socket.recv_fds(keeper, 1 << 17, 4)
     if not text:
@@ -61,7 +61,7 @@ while True:
             if mode == "die":
                 sys.exit(3)
             say({"Init": {"minor": 45, "max_readahead": 131072, "flags": 1 << 39 | 7}})
-            say({"Loading": {"n_answered": 1, "n_nodes": 2}})
+            say({"Loading": {"so_far": "1 of 2 nodes answered"}})
             if not message["Start"]["anew"] or mode != "lost, and silent":
                 say(ready)
         elif mode == "hang":
