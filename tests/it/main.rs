@@ -10,6 +10,7 @@ mod cache;
 mod commands;
 mod config;
 mod files;
+mod flips;
 mod harness;
 mod keeper;
 mod kernel;
