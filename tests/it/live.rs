@@ -13,6 +13,7 @@ use livedata::mountpoint::{self, Mounting, Options};
 use livedata::path::FilePath;
 use livedata::processes::{PUBLISHER_COMMAND, ToPublisher};
 use livedata::publish::{Publishing, Tell};
+use livedata::record::Record;
 use livedata::store::{self, Reader};
 use livedata::tree::{Change, Ownership};
 use livedata::wire::Socket;
@@ -48,7 +49,8 @@ impl Live {
             gid: 0,
             mode: 0o555,
         };
-        let (writer, tree) = store::new(root, SystemTime::now());
+        let record = Record::create().unwrap();
+        let (writer, tree) = store::recorded(root, record, SystemTime::now()).unwrap();
         let (mut mounting, device) = Mounting::create(&path, "test", &Options::default()).unwrap();
         mounting.attach().unwrap();
         let requests = Requests::default();
