@@ -224,7 +224,8 @@ pub struct Attr {
     pub size: u64,
     /// Owner, group, mode.
     pub ownership: Ownership,
-    /// 1 for a file; for a directory 2 and one for each directory in it.
+    /// 1 for a file; for a directory 2 and one for each directory in it; 0 where no name leads to it
+    /// any more.
     pub n_links: u32,
     /// For a file, when its content was last known to be current; for a directory, when a name in
     /// it last changed. Serves as ctime too.
@@ -596,7 +597,10 @@ impl Tree {
                 Kind::Directory,
                 0,
                 directory.shown(self.directories),
-                2 + directory.n_directories,
+                match inode.is_linked() {
+                    true => 2 + directory.n_directories,
+                    false => 0,
+                },
             ),
         };
         Some(Attr {

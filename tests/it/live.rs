@@ -1,7 +1,9 @@
 //! A real mount whose tree the test changes itself, without a ZooKeeper: what the kernel shows of
 //! changes that come as fast as the test likes.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -9,9 +11,15 @@ use std::time::{Duration, Instant, SystemTime};
 use livedata::fuse::{LiveData, Requests};
 use livedata::mountpoint::{self, Mounting, Options};
 use livedata::path::FilePath;
+use livedata::processes::{PUBLISHER_COMMAND, ToPublisher};
 use livedata::publish::{Publishing, Tell};
+use livedata::record::Record;
 use livedata::store::{self, Reader};
 use livedata::tree::{Change, Ownership};
+use livedata::wire::Socket;
+use rustix::process::{PidfdFlags, pidfd_open};
+
+use crate::support::process;
 
 pub struct Live {
     directory: tempfile::TempDir,
@@ -19,10 +27,21 @@ pub struct Live {
     pub requests: Requests,
     publishing: Option<Publishing>,
     fuse: Option<JoinHandle<()>>,
+    publisher: Option<Child>,
 }
 
 impl Live {
+    /// Without a publisher: the kernel is notified.
     pub fn mount() -> Self {
+        Self::start(false)
+    }
+
+    /// With a real publisher process.
+    pub fn with_publisher() -> Self {
+        Self::start(true)
+    }
+
+    fn start(with_publisher: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = mountpoint::prepare(directory.path()).unwrap();
         let root = Ownership {
@@ -30,7 +49,8 @@ impl Live {
             gid: 0,
             mode: 0o555,
         };
-        let (writer, tree) = store::new(root, SystemTime::now());
+        let record = Record::create().unwrap();
+        let (writer, tree) = store::recorded(root, record, SystemTime::now()).unwrap();
         let (mut mounting, device) = Mounting::create(&path, "test", &Options::default()).unwrap();
         mounting.attach().unwrap();
         let requests = Requests::default();
@@ -41,6 +61,7 @@ impl Live {
         let acl = fuser::SessionACL::All;
         let session = fuser::Session::from_fd(files, device, acl, config).unwrap();
         let pollers = files_of.pollers();
+        let publishers = files_of.publishers();
         let ends = (writer, tree.clone());
         let publishing = Publishing::spawn(
             ends,
@@ -53,14 +74,29 @@ impl Live {
             false,
         )
         .unwrap();
-        let publishing = Some(publishing);
         let fuse = Some(std::thread::spawn(move || session.run().unwrap()));
+        let publisher = with_publisher.then(|| {
+            let (socket, theirs) = Socket::pair().unwrap();
+            let private = mounting.private().unwrap();
+            let root = ToPublisher::Root { path: None };
+            socket.send(&root, &[private.as_fd()]).unwrap();
+            let mut command = Command::new(env!("CARGO_BIN_EXE_livedata-fuse"));
+            let theirs = std::os::fd::OwnedFd::from(theirs);
+            command.arg(PUBLISHER_COMMAND).stdin(Stdio::from(theirs));
+            let child = process::spawn(command);
+            let process = pidfd_open(process::pid(&child), PidfdFlags::empty()).unwrap();
+            publishers.add(child.id(), process);
+            publishing.use_publisher(Some((child.id(), socket)));
+            child
+        });
+        let publishing = Some(publishing);
         Self {
             directory,
             tree,
             requests,
             publishing,
             fuse,
+            publisher,
         }
     }
 
@@ -84,6 +120,17 @@ impl Live {
         publishing.flush();
     }
 
+    /// Makes a change and does not wait.
+    pub fn push(&self, change: Change) {
+        let publishing = self.publishing.as_ref().unwrap();
+        publishing.publish(change, SystemTime::now(), None);
+    }
+
+    /// Waits until all that was pushed is published.
+    pub fn flush(&self) {
+        self.publishing.as_ref().unwrap().flush();
+    }
+
     pub fn put(&mut self, path: &str, content: impl Into<Arc<[u8]>>) {
         self.apply(put(path, 0o444, content));
     }
@@ -95,6 +142,11 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
+        // It holds the private mount.
+        if let Some(mut publisher) = self.publisher.take() {
+            let _ = publisher.kill();
+            let _ = publisher.wait();
+        }
         let released = mountpoint::release(self.directory.path());
         if let (true, Some(fuse)) = (released, self.fuse.take()) {
             fuse.join().unwrap();

@@ -11,6 +11,7 @@ mod cache;
 mod commands;
 mod config;
 mod files;
+mod flips;
 mod harness;
 mod keeper;
 mod kernel;
