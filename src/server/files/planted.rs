@@ -90,7 +90,7 @@ impl Planted {
             }
             return steps;
         }
-        self.change(path, &mut steps, |place| {
+        self.change(path, &mut steps, &|place| {
             (place.is_shown, place.is_parent) = (is_shown, is_parent);
         });
         steps
@@ -195,7 +195,7 @@ impl Planted {
             .map_or(Shape::Nothing, |place| place.shape())
     }
 
-    fn change(&mut self, path: &ZnodePath, steps: &mut Vec<Step>, how: impl FnOnce(&mut Place)) {
+    fn change(&mut self, path: &ZnodePath, steps: &mut Vec<Step>, how: &dyn Fn(&mut Place)) {
         let place = self.places.entry(path.clone()).or_default();
         let before = place.shape();
         how(place);
@@ -208,7 +208,7 @@ impl Planted {
         }
         let parent = path.parent().filter(|_| path != self.tree.subtree.root());
         if let (Shape::Nothing, Some(parent)) = (before, &parent) {
-            self.change(parent, steps, |place| place.n_below += 1);
+            self.change(parent, steps, &|place| place.n_below += 1);
         }
         match before {
             Shape::File => steps.push(Step::Remove(path.clone(), self.dest(path))),
@@ -230,7 +230,7 @@ impl Planted {
             steps.push(Step::Show(path.clone(), file));
         }
         if let (Shape::Nothing, Some(parent)) = (after, &parent) {
-            self.change(parent, steps, |place| place.n_below -= 1);
+            self.change(parent, steps, &|place| place.n_below -= 1);
         }
     }
 }
