@@ -23,6 +23,7 @@
 //! |   | [`service`] | the ZooKeeper service that a configuration names |
 //! | 5 | [`fuse`] | the kernel's questions, answered from the store |
 //! |   | [`publish`] | changes, carried to the kernel |
+//! |   | [`links`] | paths outside of the mount that lead into it |
 //! |   | [`mountpoint`] | the place: cleared, mounted, unmounted |
 //! | 6 | [`keeper`] | the process that makes the mount and keeps the others alive |
 //! |   | [`server`] | the process that mirrors and answers |
@@ -89,6 +90,7 @@ pub mod config;
 pub mod content;
 pub mod fuse;
 pub mod keeper;
+pub mod links;
 pub mod logging;
 pub mod mirror;
 pub mod mountpoint;

@@ -110,6 +110,7 @@ impl Reading<'_> {
             }
         };
         let dest = self.dest(mountpoint);
+        let is_outside = dest.as_ref().is_some_and(|(_, is_outside)| *is_outside);
         let uid = self.value("owner", defaults.uid, |text| accounts.user(text));
         let gid = self.value("group", defaults.gid, |text| accounts.group(text));
         let mode = self.value("mode", defaults.mode, values::mode);
@@ -139,7 +140,8 @@ impl Reading<'_> {
             name: name.clone(),
             line: self.raw.line,
             source: source?,
-            dest: dest?,
+            dest: dest?.0,
+            is_outside,
             uid,
             gid,
             mode,
@@ -150,8 +152,9 @@ impl Reading<'_> {
         })
     }
 
-    /// The file: `dest`, or else the name of the node.
-    fn dest(&mut self, mountpoint: &[String]) -> Option<FilePath> {
+    /// The file: `dest`, or else the name of the node; and whether it was written as a path outside
+    /// of the mountpoint.
+    fn dest(&mut self, mountpoint: &[String]) -> Option<(FilePath, bool)> {
         match self.raw.option("dest") {
             Some(_) => self.value("dest", None, |text| dest(text, mountpoint).map(Some)),
             None => match dest(&self.raw.name, &[]) {
@@ -198,8 +201,9 @@ impl Reading<'_> {
 }
 
 /// The path in the mount that `text` means. Below the mountpoint an absolute path is taken relative
-/// to it, elsewhere it loses its leading slash. `..` goes up, as in a file system, but not out.
-fn dest(text: &str, mountpoint: &[String]) -> Result<FilePath, String> {
+/// to it, elsewhere it loses its leading slash, and true is given too. `..` goes up, as in a file
+/// system, but not out.
+fn dest(text: &str, mountpoint: &[String]) -> Result<(FilePath, bool), String> {
     let escapes = || format!("{text:?} leaves the mount by \"..\"; write a path below it");
     if text.ends_with('/') {
         return Err(format!("{text:?} is a directory; write the path of a file"));
@@ -213,6 +217,7 @@ fn dest(text: &str, mountpoint: &[String]) -> Result<FilePath, String> {
             && !mountpoint.is_empty()
             && parts.iter().take(mountpoint.len()).eq(mountpoint)
     };
+    let mut is_outside = false;
     if below(&parts) {
         parts.drain(..mountpoint.len());
         parts = resolve(&parts).ok_or_else(escapes)?;
@@ -220,6 +225,8 @@ fn dest(text: &str, mountpoint: &[String]) -> Result<FilePath, String> {
         parts = resolve(&parts).ok_or_else(escapes)?;
         if below(&parts) {
             parts.drain(..mountpoint.len());
+        } else {
+            is_outside = text.starts_with('/');
         }
     }
     if parts
@@ -230,10 +237,12 @@ fn dest(text: &str, mountpoint: &[String]) -> Result<FilePath, String> {
             "{text:?} begins with {OWN_NAMES:?}, which the mount keeps for itself; choose another name"
         ));
     }
-    FilePath::parse(&parts.join("/")).map_err(|error| match error {
-        PathError::Empty => format!("{text:?} is the mount itself; write a path below it"),
-        error => error.to_string(),
-    })
+    let path = FilePath::parse(&parts.join("/"));
+    path.map(|path| (path, is_outside))
+        .map_err(|error| match error {
+            PathError::Empty => format!("{text:?} is the mount itself; write a path below it"),
+            error => error.to_string(),
+        })
 }
 
 /// Takes `..` out; none if it leads above the start.
@@ -350,8 +359,10 @@ mod tests {
             ("a # hi", "a # hi"),
             ("...", "..."),
         ] {
-            let path = dest(text, &mountpoint).map(|path| path.to_string());
+            let path = dest(text, &mountpoint).map(|(path, _)| path.to_string());
             assert_eq!(path.as_deref(), Ok(expected), "{text:?}");
+            let is_outside = ["/mnt/liver/a", "/etc/a", "/mnt/a"].contains(&text);
+            assert_eq!(dest(text, &mountpoint).unwrap().1, is_outside, "{text:?}");
         }
         for text in [
             "..",
@@ -370,7 +381,7 @@ mod tests {
         ] {
             assert!(dest(text, &mountpoint).is_err(), "{text:?}");
         }
-        let plain = |text| dest(text, &[]).map(|path| path.to_string());
+        let plain = |text| dest(text, &[]).map(|(path, _)| path.to_string());
         assert_eq!(plain("/mnt/live/a"), Ok("mnt/live/a".into()));
     }
 }

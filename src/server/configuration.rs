@@ -172,6 +172,7 @@ impl Server {
             self.cache = keeping::take_over(&new, &self.start.mountpoint);
         }
         self.config = new;
+        self.keep_links();
         if let Some(cache) = &self.cache {
             let desk = self.desk.lock();
             desk.publishing.use_cache(Some(Arc::clone(cache)));
@@ -212,6 +213,7 @@ impl Server {
         }
         self.config.nodes = nodes;
         log::info!("drop-ins changed: {} nodes", self.config.nodes.len());
+        self.keep_links();
         let sources = {
             let mut desk = self.desk.lock();
             let changes = desk.files.plan(self.config.nodes.clone());

@@ -14,6 +14,7 @@ mod files;
 mod harness;
 mod keeper;
 mod kernel;
+mod links;
 mod live;
 mod mirror;
 mod outages;
