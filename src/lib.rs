@@ -53,6 +53,7 @@
 //! | keeper | holds it | holds the private root; no system call on either | - | all end; the next `mount` clears the place |
 //! | server | serves it | never touches it | the keeper | a successor goes on from the record; if nobody can, the mount is made anew |
 //! | publisher | has none | renames on the private mount | the keeper | another one does the rest |
+//! | [`links`] | has none | never touches it | itself, soon: it makes or removes links outside | the next one does it again |
 //!
 //! # Invariants
 //!

@@ -42,15 +42,26 @@ pub struct Report {
     pub problems: Vec<(PathBuf, String)>,
 }
 
+/// Whether there is a list already. Who unmounts removes it with the links, and so nobody who comes
+/// late makes any again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lists {
+    /// The mount begins, and its list.
+    Begins,
+    /// Without a list the mount is gone.
+    GoesOn,
+}
+
 /// The process that makes links into the mount at `mountpoint`, and removes all others of this mount
 /// that are in the list in the file `list`. `program` is this program. It reads from its stdin which
 /// ones, as [`ask`] has it (nothing is none at all), and prints a [`Report`] as JSON.
-pub fn command(program: &Path, mountpoint: &Path, list: &Path) -> Command {
+pub fn command(program: &Path, mountpoint: &Path, (list, lists): (&Path, Lists)) -> Command {
     let mut command = Command::new(program);
     command
         .arg0("livedata-fuse")
         .arg(COMMAND)
         .args([mountpoint, list])
+        .args((lists == Lists::Begins).then_some("--begin"))
         .env_remove("NOTIFY_SOCKET")
         .env_remove("WATCHDOG_USEC")
         .env_remove("WATCHDOG_PID")
@@ -69,8 +80,8 @@ pub fn ask(dests: &[FilePath]) -> Vec<u8> {
 }
 
 /// The main of that process.
-pub fn main(mountpoint: &Path, list: &Path) -> ExitCode {
-    let report = read_wanted(mountpoint).and_then(|wanted| keep(list, &wanted));
+pub fn main(mountpoint: &Path, (list, lists): (&Path, Lists)) -> ExitCode {
+    let report = read_wanted(mountpoint).and_then(|wanted| keep((list, lists), &wanted));
     let printed = report.and_then(|report| {
         let mut report = serde_json::to_vec(&report)?;
         report.push(b'\n');
@@ -117,10 +128,20 @@ impl Wanted {
 }
 
 /// Brings about what is wanted, one such call at a time.
-fn keep(list: &Path, wanted: &Wanted) -> io::Result<Report> {
+fn keep((list, lists): (&Path, Lists), wanted: &Wanted) -> io::Result<Report> {
     // Others go through the directories that we make.
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    let (mut list, listed) = List::open(list)?;
+    let (mut list, listed) = match List::open(list, lists) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound && lists == Lists::GoesOn => {
+            let why = "no link is made: the mount is gone, or somebody removed this list of links";
+            let problem = (list.to_owned(), why.to_owned());
+            return Ok(Report {
+                n_there: 0,
+                problems: Vec::from_iter((!wanted.links.is_empty()).then_some(problem)),
+            });
+        }
+        opened => opened?,
+    };
     let way = Way::new()?;
     let mut problems: BTreeMap<PathBuf, String> = BTreeMap::new();
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Keeper, address, mounts};
-use crate::links;
+use crate::links::{self, Lists};
 
 /// How long that may hold up the end of the keeper; it goes on without.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -20,7 +20,8 @@ impl Keeper<'_> {
         if nothing_to_do || mounts::id_at(mountpoint).is_some() {
             return;
         }
-        match links::command(&self.confirmed.executable(), mountpoint, &list).spawn() {
+        let program = self.confirmed.executable();
+        match links::command(&program, mountpoint, (&list, Lists::GoesOn)).spawn() {
             Ok(process) => self.unlinking = Some(process),
             Err(err) => log::warn!("the links into the mount stay: {err}"),
         }

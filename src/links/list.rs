@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
+use super::Lists;
+
 /// What is in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Listed {
@@ -30,11 +32,11 @@ pub(super) struct List {
 }
 
 impl List {
-    /// Waits until nobody else has it. One that cannot be understood is an empty one: what links are
+    /// Waits until nobody else has it; makes it where it begins. One that cannot be understood is an empty one: what links are
     /// wanted is not in it.
-    pub(super) fn open(path: &Path) -> io::Result<(Self, Listed)> {
+    pub(super) fn open(path: &Path, lists: Lists) -> io::Result<(Self, Listed)> {
         loop {
-            let mut file = options().open(path)?;
+            let mut file = options().create(lists == Lists::Begins).open(path)?;
             rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
             // Meanwhile it may have been replaced, or removed.
             let is_there = std::fs::symlink_metadata(path)
@@ -66,7 +68,7 @@ impl List {
         }
         let mut new = self.path.clone().into_os_string();
         new.push(".new");
-        let mut file = options().truncate(true).open(&new)?;
+        let mut file = options().create(true).truncate(true).open(&new)?;
         // Before anybody can find it.
         rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
         file.write_all(&serde_json::to_vec(listed)?)?;
@@ -99,7 +101,6 @@ fn options() -> std::fs::OpenOptions {
     options
         .read(true)
         .write(true)
-        .create(true)
         .mode(0o600)
         .custom_flags(libc::O_NOFOLLOW);
     options

@@ -37,6 +37,9 @@ pub(super) struct Way {
     user: u32,
 }
 
+/// What is told of each directory before it is made.
+type Make<'a> = &'a mut dyn FnMut(&Path) -> io::Result<()>;
+
 /// Why the way ends early.
 #[derive(Debug)]
 pub(super) enum Stop {
@@ -79,11 +82,7 @@ impl Way {
         self.walk(path, Some(&mut made))
     }
 
-    fn walk(
-        &self,
-        path: &Path,
-        mut make: Option<&mut dyn FnMut(&Path) -> io::Result<()>>,
-    ) -> Result<OwnedFd, Stop> {
+    fn walk(&self, path: &Path, mut make: Option<Make<'_>>) -> Result<OwnedFd, Stop> {
         let mut here = root()?;
         let mut left = steps(path);
         let mut n_links = 0;

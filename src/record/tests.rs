@@ -75,6 +75,25 @@ fn entries() -> Vec<Vec<Entry>> {
             path: path.clone(),
             told: Told::Absent(None),
         }],
+        vec![
+            Entry::Shows {
+                ino: Ino(17),
+                origin: Origin {
+                    path: path.clone(),
+                    stat: Some(Stat {
+                        version: 11,
+                        ..Stat::default()
+                    }),
+                },
+            },
+            Entry::Shows {
+                ino: Ino(17),
+                origin: Origin {
+                    path: path.clone(),
+                    stat: None,
+                },
+            },
+        ],
         vec![Entry::Known {
             path,
             told: Told::Absent(Some(10)),
@@ -178,7 +197,7 @@ fn another_format_is_refused() {
     };
     assert_eq!(
         err.to_string(),
-        "the record has the format 7, and this program reads 2"
+        "the record has the format 7, and this program reads 3"
     );
 }
 

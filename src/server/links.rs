@@ -16,7 +16,7 @@ use parking_lot::{Condvar, Mutex};
 use super::{MAX_NAMED, Server};
 use crate::config::{Config, Node};
 use crate::keeper;
-use crate::links::{self, Report};
+use crate::links::{self, Lists, Report};
 use crate::path::FilePath;
 use crate::processes::Start;
 
@@ -63,9 +63,14 @@ impl Linking {
         let wanted = match list {
             Ok(list) if there_are || there_were => {
                 let (wanted, sets) = mpsc::channel();
+                let lists = if there_were {
+                    Lists::GoesOn
+                } else {
+                    Lists::Begins
+                };
                 let (its, mountpoint) = (Arc::clone(&shared), start.mountpoint.clone());
                 let thread = std::thread::Builder::new().name("links".into());
-                match thread.spawn(move || run(&sets, &its, &mountpoint, &list)) {
+                match thread.spawn(move || run(&sets, &its, &mountpoint, (&list, lists))) {
                     Ok(_) => Some(wanted),
                     Err(err) => {
                         shared.state.lock().last = Err(err.to_string());
@@ -169,7 +174,7 @@ impl State {
         match &self.last {
             Ok(report) => {
                 let problems = report.problems.iter().take(MAX_NAMED);
-                problems.map(|problem| words(problem)).collect()
+                problems.map(words).collect()
             }
             Err(why) => vec![why.clone()],
         }
@@ -183,8 +188,14 @@ impl Server {
     }
 }
 
-fn run(sets: &Receiver<Vec<FilePath>>, shared: &Shared, mountpoint: &Path, list: &Path) {
+fn run(
+    sets: &Receiver<Vec<FilePath>>,
+    shared: &Shared,
+    mountpoint: &Path,
+    (list, lists): (&Path, Lists),
+) {
     let mut told = Vec::new();
+    let mut lists = lists;
     while let Ok(mut wanted) = sets.recv() {
         let mut n_taken = 1;
         // The last one counts.
@@ -192,7 +203,8 @@ fn run(sets: &Receiver<Vec<FilePath>>, shared: &Shared, mountpoint: &Path, list:
             wanted = newer;
             n_taken += 1;
         }
-        let report = link(mountpoint, list, &wanted);
+        let report = link(mountpoint, (list, lists), &wanted);
+        lists = Lists::GoesOn;
         let report = report.map_err(|err| format!("links cannot be made: {err}"));
         let problems: Vec<String> = match &report {
             Ok(report) => report.problems.iter().map(words).collect(),
@@ -211,9 +223,13 @@ fn run(sets: &Receiver<Vec<FilePath>>, shared: &Shared, mountpoint: &Path, list:
 }
 
 /// Has the links made, and waits for that.
-fn link(mountpoint: &Path, list: &Path, wanted: &[FilePath]) -> io::Result<Report> {
+fn link(
+    mountpoint: &Path,
+    (list, lists): (&Path, Lists),
+    wanted: &[FilePath],
+) -> io::Result<Report> {
     // This program, whatever stands in its place by now.
-    let mut process = links::command(Path::new("/proc/self/exe"), mountpoint, list)
+    let mut process = links::command(Path::new("/proc/self/exe"), mountpoint, (list, lists))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;

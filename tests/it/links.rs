@@ -14,7 +14,7 @@ use crate::files::config;
 use crate::support::mount::Mount;
 use crate::support::shown::SOON;
 use crate::support::wait::{holds_for, wait_until};
-use crate::support::zookeeper::{Sandbox, shared_server};
+use crate::support::zookeeper::Sandbox;
 use crate::survival::kept::{kill, next_of, processes, status, wait_status};
 
 /// A directory for links, and znodes for them.
@@ -54,7 +54,10 @@ impl Outside {
 
     fn node(&self, name: &str, znode: &str, place: &str) -> String {
         let dest = self.path(place);
-        format!("\nnodes.{name}.source = /{znode}\nnodes.{name}.dest = {}", dest.display())
+        format!(
+            "\nnodes.{name}.source = /{znode}\nnodes.{name}.dest = {}",
+            dest.display()
+        )
     }
 
     /// Where the link at this place leads in a mount.
@@ -95,10 +98,17 @@ fn end(mount: &mut Mount) {
 #[test]
 fn a_link_is_there_while_the_mount_is() {
     let outside = Outside::new("links");
-    let nodes = [("a", "etc/app/a.json"), ("b", "b"), ("none", "etc/app/none")];
+    let nodes = [
+        ("a", "etc/app/a.json"),
+        ("b", "b"),
+        ("none", "etc/app/none"),
+    ];
     let mut mount = Mount::start(&outside.config(&nodes));
     // There from the start, parents too.
-    assert_eq!(fs::read_to_string(outside.path("etc/app/a.json")).unwrap(), "a");
+    assert_eq!(
+        fs::read_to_string(outside.path("etc/app/a.json")).unwrap(),
+        "a"
+    );
     assert_eq!(fs::read_to_string(outside.path("b")).unwrap(), "b");
     for (_, place) in nodes {
         assert!(outside.is_link(&mount, place), "{place}");
@@ -120,10 +130,14 @@ fn a_link_is_there_while_the_mount_is() {
     let server = processes(&mount)[0];
     kill(server);
     let server = next_of(&mount, "server", server);
-    wait_status(&mount, "it tells of links", |status| links(status)["there"] == 3);
+    wait_status(&mount, "it tells of links", |status| {
+        links(status)["there"] == 3
+    });
     mount.signal(Signal::USR2);
     next_of(&mount, "server", server);
-    wait_status(&mount, "it tells of links", |status| links(status)["there"] == 3);
+    wait_status(&mount, "it tells of links", |status| {
+        links(status)["there"] == 3
+    });
     assert_eq!(fs::symlink_metadata(outside.path("b")).unwrap().ino(), ino);
 
     end(&mut mount);
@@ -139,8 +153,11 @@ fn a_link_is_there_while_the_mount_is() {
 fn whoever_unmounts_the_links_go() {
     let outside = Outside::new("links-umount");
     let livedata = env!("CARGO_BIN_EXE_livedata-fuse");
-    for (program, arguments) in [("umount", &[][..]), ("umount", &["-l"]), (livedata, &["umount"])]
-    {
+    for (program, arguments) in [
+        ("umount", &[][..]),
+        ("umount", &["-l"]),
+        (livedata, &["umount"]),
+    ] {
         let mut mount = Mount::start(&outside.config(&[("a", "d/a")]));
         assert!(outside.is_link(&mount, "d/a"));
         // With files open, `umount -l` leaves the processes; not the links.
@@ -153,6 +170,13 @@ fn whoever_unmounts_the_links_go() {
         assert!(output.status.success(), "{output:?}");
         outside.wait_until_nothing("d/a");
         outside.wait_until_nothing("d");
+        if held.is_some() {
+            // Files are served to the end; there are no links any more, whatever comes.
+            mount.reload(&outside.config(&[("a", "d/a"), ("b", "d/b")]));
+            mount.wait_for_log(1, "reloaded: 2 nodes");
+            mount.wait_for_log(1, "no link is made: the mount is gone");
+            assert!(outside.is_nothing("d"));
+        }
         drop(held);
         assert_eq!(mount.wait(), Some(0));
         assert!(!list(&mount).exists());
@@ -189,7 +213,10 @@ fn what_is_not_ours_is_left_alone_and_reported() {
         mount.wait_for_log(1, why);
     }
     let complaints = status["details"]["complaints"].to_string();
-    assert!(complaints.contains("4 links are not as they should be"), "{complaints}");
+    assert!(
+        complaints.contains("4 links are not as they should be"),
+        "{complaints}"
+    );
     // Once it makes way, the next reload sees to it.
     fs::remove_file(outside.path("file")).unwrap();
     mount.signal(Signal::HUP);
@@ -197,8 +224,14 @@ fn what_is_not_ours_is_left_alone_and_reported() {
     end(&mut mount);
     assert!(outside.is_nothing("good") && outside.is_nothing("file"));
     assert!(outside.path("dir").is_dir());
-    assert_eq!(fs::read_link(outside.path("link")).unwrap(), Path::new("/nowhere"));
-    assert_eq!(fs::read_to_string(outside.path("parent")).unwrap(), "theirs");
+    assert_eq!(
+        fs::read_link(outside.path("link")).unwrap(),
+        Path::new("/nowhere")
+    );
+    assert_eq!(
+        fs::read_to_string(outside.path("parent")).unwrap(),
+        "theirs"
+    );
 }
 
 #[test]
@@ -228,7 +261,10 @@ fn after_all_processes_were_killed_the_next_mount_takes_over() {
     // One node was removed meanwhile.
     fs::write(mount.config(), outside.config(&[("a", "d/a")])).unwrap();
     mount.start_again(&[]);
-    assert_eq!(fs::symlink_metadata(outside.path("d/a")).unwrap().ino(), ino);
+    assert_eq!(
+        fs::symlink_metadata(outside.path("d/a")).unwrap().ino(),
+        ino
+    );
     assert_eq!(fs::read_to_string(outside.path("d/a")).unwrap(), "a");
     assert!(outside.is_nothing("e"));
     assert_eq!(links(&status(&mount))["there"], 1);
@@ -355,7 +391,13 @@ fn a_link_goes_nowhere_that_is_not_safe() {
     symlink(mount.root().join("tmp"), outside.path("into-deep")).unwrap();
     mount.reload(&outside.config(&nodes));
     let status = wait_status(&mount, "the links", |status| links(status)["there"] == 6);
-    for place in ["sticky/a", "sticky/ours/a", "group/a", "theirs/a", "by-root/a"] {
+    for place in [
+        "sticky/a",
+        "sticky/ours/a",
+        "group/a",
+        "theirs/a",
+        "by-root/a",
+    ] {
         assert!(outside.is_link(&mount, place), "{place}");
     }
     assert_eq!(
@@ -372,7 +414,11 @@ fn a_link_goes_nowhere_that_is_not_safe() {
     ] {
         assert!(problems.contains(why), "{why}: {problems}");
     }
-    assert_eq!(problems.matches("is in a mount of").count(), 2, "{problems}");
+    assert_eq!(
+        problems.matches("is in a mount of").count(),
+        2,
+        "{problems}"
+    );
     for place in ["open/a", "sticky/theirs/a", "real/b"] {
         assert!(outside.is_nothing(place), "{place}");
     }
@@ -427,5 +473,4 @@ fn thousands_of_links() {
     wait_until(SOON, "all are gone", || {
         fs::read_dir(outside.dir.path()).unwrap().count() == 0
     });
-    let _ = shared_server();
 }

@@ -33,7 +33,13 @@ pub(crate) enum Command {
     PublishMount,
     /// Make and remove links into a mount (started by mount).
     #[command(name = livedata::links::COMMAND, hide = true)]
-    LinkMount { mountpoint: PathBuf, list: PathBuf },
+    LinkMount {
+        mountpoint: PathBuf,
+        list: PathBuf,
+        /// There is no list yet.
+        #[arg(long)]
+        begin: bool,
+    },
     /// Ask a mount whether it lives (used by mount and umount).
     #[command(name = livedata::mountpoint::PROBE_COMMAND, hide = true)]
     ProbeMount { mountpoint: PathBuf },
