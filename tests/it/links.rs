@@ -11,7 +11,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::files::config;
+use crate::support::as_user::NOBODY;
 use crate::support::mount::Mount;
+use crate::support::place::{self, Place};
 use crate::support::shown::SOON;
 use crate::support::wait::{holds_for, wait_until};
 use crate::support::zookeeper::Sandbox;
@@ -473,4 +475,53 @@ fn thousands_of_links() {
     wait_until(SOON, "all are gone", || {
         fs::read_dir(outside.dir.path()).unwrap().count() == 0
     });
+}
+
+/// Without root: what cannot be made is reported, one by one, and stops nothing else.
+#[test]
+fn a_user_has_the_links_that_he_may_make() {
+    let sandbox = Sandbox::new("links-user");
+    sandbox.admin.create("/a", "one");
+    let place = Place::of_user(NOBODY, "");
+    let outside = place.path("out/a.json");
+    let lines = format!(
+        "log.file = log
+        mount.links = true
+        nodes.a.source = /a
+        nodes.a.dest = {}
+        nodes.no.source = /a
+        nodes.no.dest = /etc/livedata-test-no.json
+        nodes.nor.source = /a
+        nodes.nor.dest = /root/livedata-test/nor.json",
+        outside.display()
+    );
+    place.configure(&config(&sandbox.hosts(), &lines));
+    let as_user = |script: &str| {
+        let script = format!("export XDG_RUNTIME_DIR=$PWD/run; {script}");
+        place::run(place.command("sh").args(["-euc", &script]))
+    };
+    let ran = as_user("mkdir run; ./livedata-fuse mount config.ini mnt; cat out/a.json");
+    assert!(ran.stdout.ends_with("ready\none"), "{ran:?}");
+    let ran = as_user("./livedata-fuse status --json mnt || true");
+    let status: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(links(&status)["there"], 1, "{status}");
+    let problems = links(&status)["problems"].to_string();
+    for why in [
+        "/etc/livedata-test-no.json: Permission denied",
+        "/root/livedata-test/nor.json: ",
+    ] {
+        assert!(problems.contains(why), "{why}: {problems}");
+    }
+    let ran = as_user("./livedata-fuse umount mnt");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    place.wait_until_gone();
+    assert!(fs::symlink_metadata(place.path("out")).is_err());
+    // Nobody could remember them without such a directory.
+    let mounted = as_user("unset XDG_RUNTIME_DIR; ./livedata-fuse mount config.ini mnt; ls mnt");
+    assert_eq!(mounted.code, Some(0), "{mounted:?}");
+    assert!(fs::symlink_metadata(place.path("out")).is_err());
+    let log = place.log();
+    assert!(log.contains("nobody could remember them"), "{log}");
+    assert_eq!(as_user("./livedata-fuse umount mnt").code, Some(0));
+    place.wait_until_gone();
 }
