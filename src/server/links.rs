@@ -81,8 +81,9 @@ impl Linking {
             Ok(_) => None,
             Err(err) => {
                 if there_are {
-                    log::warn!("no links are made, for nobody could remember them: {err}");
-                    shared.state.lock().last = Err(err.to_string());
+                    let why = format!("no links are made, for nobody could remember them: {err}");
+                    log::warn!("{why}");
+                    shared.state.lock().last = Err(why);
                 }
                 None
             }
