@@ -105,6 +105,8 @@ pub struct ZooKeeper {
     pub tls: Option<Tls>,
     /// How we authenticate ourselves, instead of by the scheme `digest`.
     pub sasl: Option<Sasl>,
+    /// Whether a server without a quorum will do where no other serves.
+    pub read_only: bool,
 }
 
 /// TLS with servers that are always verified, by certificate and by host name. Relative paths were

@@ -66,6 +66,9 @@ const FIRST_ANSWER: Duration = Duration::from_millis(500);
 /// How long the disk is waited for in the end; less than the keeper waits for us.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
+/// What is to be said of a session that confirms nothing.
+const READ_ONLY: &str = "ZooKeeper is read-only: the server has no quorum, and may be behind";
+
 /// How many missing nodes are named one by one.
 const MAX_NAMED: usize = 20;
 

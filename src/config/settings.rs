@@ -143,6 +143,7 @@ fn zookeeper(raw: &RawConfig<'_>, problems: &mut Vec<Problem>) -> Result<ZooKeep
         chroot,
         tls: tls(raw, problems)?,
         sasl: sasl(raw, credentials.len())?,
+        read_only: raw.value("zookeeper.read_only", false, values::boolean)?,
         timeout: raw.value("zookeeper.timeout", Duration::from_secs(5), |text| {
             let timeout = values::some_time(text)?;
             if timeout > MAX_TIMEOUT {

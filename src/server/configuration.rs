@@ -154,7 +154,7 @@ impl Server {
         ];
         if new.zookeeper != self.config.zookeeper || new.secrets != self.config.secrets {
             log::info!("the connection settings changed; opening a new session");
-            told.insert(0, Command::Connect(service::zookeeper(&new)));
+            told.insert(0, Command::Connect(service::zookeeper_to_read(&new)));
         }
         let commands = self.mirror.as_ref().map(|mirror| &mirror.commands);
         for command in told {

@@ -101,7 +101,12 @@ fn log_update(update: &Update) {
             log::warn!("{path}: {why}; the last known content is served");
         }
         Update::Confirmed { paths, .. } => log::debug!("{} nodes confirmed", paths.len()),
-        Update::Connected { session } => log::info!("ZooKeeper: session {session:#x}"),
+        Update::Connected { session, read_only } => {
+            log::info!("ZooKeeper: session {session:#x}");
+            if *read_only {
+                log::warn!("{}; looking for another", super::READ_ONLY);
+            }
+        }
         // The mirror has said it, with what it does about it.
         Update::Repaired { .. } | Update::Disconnected { .. } => {}
     }

@@ -29,6 +29,8 @@ pub(super) struct Files {
     may_break: bool,
     /// Whether there is a session.
     connected: bool,
+    /// Whether it is with a server that may be behind.
+    read_only: bool,
     /// Why there is none, if there is none.
     disconnected: Option<String>,
     /// How many changes the audit found that no watch told of.
@@ -127,6 +129,7 @@ impl Files {
             broken: HashSet::new(),
             may_break: false,
             connected: false,
+            read_only: false,
             disconnected: None,
             n_repaired: 0,
         }
@@ -303,6 +306,11 @@ impl Files {
         self.disconnected.as_deref()
     }
 
+    /// Whether there is a session, and with a server that may be behind.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
     /// How many changes the audit found that no watch told of.
     pub(super) fn n_repaired(&self) -> u64 {
         self.n_repaired
@@ -318,6 +326,7 @@ impl Files {
     pub(super) fn update(&mut self, update: Update) -> Vec<Noted> {
         match update {
             Update::Content { path, value } => {
+                let read_only = self.read_only;
                 let Some((znode, nodes)) = self.heard(&path, State::Live) else {
                     return Vec::new();
                 };
@@ -329,7 +338,8 @@ impl Files {
                 };
                 znode.content = Some(content.clone());
                 znode.told = Some(told);
-                (znode.stale, znode.kept_as_of) = (None, None);
+                let stale = || Stale::from_now(SystemTime::now());
+                (znode.stale, znode.kept_as_of) = (read_only.then(stale), None);
                 let changes = nodes.map(|node| put(node, &content)).collect();
                 self.mend(&path);
                 with_last(changes, Some(known_of(&path, Some(told))))
@@ -381,12 +391,14 @@ impl Files {
                 self.n_repaired += 1;
                 Vec::new()
             }
-            Update::Connected { .. } => {
+            Update::Connected { read_only, .. } => {
                 (self.connected, self.disconnected) = (true, None);
+                self.read_only = read_only;
                 Vec::new()
             }
             Update::Disconnected { reason } => {
                 (self.connected, self.disconnected) = (false, Some(reason));
+                self.read_only = false;
                 let ages = |znode: &&mut Znode| {
                     // What is kept of a deleted znode gets no older by that.
                     znode.has_file() && znode.state != State::Absent
@@ -468,9 +480,11 @@ impl Files {
     }
 
     /// Whether there is nothing to wait for: something is known of every znode, be it from before,
-    /// and nobody is there to ask. `patience` is over or not: without it one failure is enough.
+    /// and nobody is there to ask who could confirm it. `patience` is over or not: without it one failure is enough.
     pub(super) fn is_all_there_is(&self, patience_is_over: bool) -> bool {
-        if self.connected || !(patience_is_over || self.disconnected.is_some()) {
+        let is_served = self.connected && !self.read_only;
+        let is_told = self.read_only || self.disconnected.is_some();
+        if is_served || !(patience_is_over || is_told) {
             return false;
         }
         let progress = self.progress();

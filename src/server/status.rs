@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use super::configuration::memory;
 use super::files::Progress;
-use super::{Error, Server, first, keeping};
+use super::{Error, READ_ONLY, Server, first, keeping};
 use crate::config::dropins::Listed;
 use crate::processes::ToKeeper;
 use crate::source::zookeeper;
@@ -30,7 +30,10 @@ impl Server {
             "stale": n_stale,
             "unreadable": first(&unreadable).collect::<Vec<_>>(),
             "cache": keeping::status(self.cache.as_deref()),
-            "zookeeper": self.desk.lock().files.disconnected().unwrap_or("connected"),
+            "zookeeper": match &*self.desk.lock() {
+                desk if desk.files.is_read_only() => "read-only",
+                desk => desk.files.disconnected().unwrap_or("connected"),
+            },
             "repaired_by_audit": self.desk.lock().files.n_repaired(),
             "garbled_replies": garbled.n,
             "last_garbled_reply": garbled.last,
@@ -55,6 +58,9 @@ impl Server {
         let mut complaints = Vec::new();
         if let Some(reason) = self.desk.lock().files.disconnected() {
             complaints.push(format!("ZooKeeper is not reached: {reason}"));
+        }
+        if self.desk.lock().files.is_read_only() {
+            complaints.push(READ_ONLY.into());
         }
         if n_stale > 0 {
             complaints.push(format!("{n_stale} files may be old"));

@@ -425,6 +425,7 @@ fn a_connection_that_is_secure() {
     let text = "zookeeper.hosts = zk01
 zookeeper.credentials = secret/zk
 zookeeper.sasl_mechanism = DIGEST-MD5
+zookeeper.read_only = yes
 zookeeper.tls = true
 zookeeper.ca_cert = pem/ca.pem
 zookeeper.cert = /etc/c.pem
@@ -438,6 +439,7 @@ zookeeper.key = c.key
     let config = config.unwrap();
     assert_eq!(config.problems, []);
     assert_eq!(config.zookeeper.sasl, Some(Sasl::DigestMd5));
+    assert!(config.zookeeper.read_only);
     assert_eq!(
         config.zookeeper.tls,
         Some(Tls {
@@ -447,11 +449,12 @@ zookeeper.key = c.key
     );
     assert_eq!(
         check::table(&config),
-        "ZooKeeper zk01:2181, session timeout 5s, credentials secret/zk by SASL digest-md5, TLS with \
-         the CAs in /etc/live/pem/ca.pem as /etc/c.pem\nno nodes\n"
+        "ZooKeeper zk01:2181, session timeout 5s, read-only servers will do, credentials secret/zk \
+         by SASL digest-md5, TLS with the CAs in /etc/live/pem/ca.pem as /etc/c.pem\nno nodes\n"
     );
     let zookeeper = &check::json(&config)["zookeeper"];
     assert_eq!(zookeeper["sasl_mechanism"], "digest-md5");
+    assert_eq!(zookeeper["read_only"], true);
     assert_eq!(
         zookeeper["tls"],
         serde_json::json!({
@@ -639,16 +642,15 @@ fn keys_of_later_versions() {
             ],
         ),
         (
-            "mount.xattr = true\nmount.status_dir = d\nzookeeper.read_only = on",
+            "mount.xattr = true\nmount.status_dir = d",
             &[
                 "warning: live.ini:3: mount.xattr: not supported by this version yet; ignored",
                 "warning: live.ini:4: mount.status_dir: not supported by this version yet; ignored",
-                "warning: live.ini:5: zookeeper.read_only: not supported by this version yet; ignored",
             ],
         ),
         (
             // These ask for what is so anyway.
-            "mount.xattr = false\nmount.links = no\nzookeeper.read_only = off\n",
+            "mount.xattr = false\nmount.links = no\n",
             &[],
         ),
     ]);

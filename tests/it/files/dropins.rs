@@ -6,7 +6,6 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use livedata::keeper;
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -67,18 +66,9 @@ fn sandbox(name: &str) -> Sandbox {
     sandbox
 }
 
-/// What the server says of itself; null where it does not answer.
-fn details(mount: &Mount) -> Value {
-    let answer = keeper::ask(&mount.root(), Duration::from_secs(5)).ok();
-    let mut status: Value = answer
-        .and_then(|answer| serde_json::from_str(&answer).ok())
-        .unwrap_or(Value::Null);
-    status["details"].take()
-}
-
 /// What is wrong with each drop-in, in name order; null where nothing is.
 fn errors(mount: &Mount) -> Vec<Value> {
-    let details = details(mount);
+    let details = mount.details();
     let dropins = details["dropins"].as_array().cloned().unwrap_or_default();
     dropins
         .into_iter()
@@ -94,14 +84,14 @@ fn wait_for_error(mount: &Mount, what: &str) {
             .iter()
             .any(|error| error.as_str().is_some_and(|error| error.contains(what)))
     });
-    let complaints = details(mount)["complaints"].to_string();
+    let complaints = mount.details()["complaints"].to_string();
     assert!(complaints.contains("1 drop-in is wrong"), "{complaints}");
 }
 
 #[track_caller]
 fn wait_until_right(mount: &Mount) {
     wait_until(SOON, "all drop-ins are right", || {
-        let details = details(mount);
+        let details = mount.details();
         details["complaints"] == serde_json::json!([]) && errors(mount).iter().all(Value::is_null)
     });
 }
@@ -378,7 +368,7 @@ fn a_successor_keeps_what_a_drop_in_defined() {
         }
         kill_process(server, Signal::KILL).unwrap();
         wait_until(SOON, "another server", || {
-            mount.server().is_some_and(|other| other != server) && !details(&mount).is_null()
+            mount.server().is_some_and(|other| other != server) && !mount.details().is_null()
         });
         let content = format!("after {n}");
         for (name, file) in [("a", "a"), ("b", "b"), ("c", "dir/c")] {
