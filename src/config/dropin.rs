@@ -15,6 +15,8 @@ pub struct Dropin {
     pub nodes: Vec<Node>,
     /// What was left out or ignored, in the order of the lines.
     pub problems: Vec<Problem>,
+    /// Why it may mean something else another time, although it says the same.
+    pub undecided: Option<String>,
 }
 
 /// What `text`, the content of the drop-in `file`, means, with the `defaults` of the main file. A
@@ -30,5 +32,9 @@ pub fn parse_dropin(
     let mut accounts = Accounts::default();
     let nodes = nodes::nodes(&raw, defaults, surroundings, &mut accounts, &mut problems);
     problems.sort_by_key(|problem| problem.line);
-    Ok(Dropin { nodes, problems })
+    Ok(Dropin {
+        nodes,
+        problems,
+        undecided: accounts.undecided,
+    })
 }

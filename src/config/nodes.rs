@@ -1,10 +1,9 @@
 //! What the nodes mean: each by itself, and beside the others.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Component, Path};
 use std::rc::Rc;
-
-use nix::unistd::{Group, User};
 
 use super::raw::{RawConfig, RawNode};
 use super::{Defaults, Node, OnDisconnect, Problem, Severity, Surroundings, values};
@@ -29,7 +28,7 @@ pub(super) fn nodes(
             problems,
             wrong: false,
         };
-        if let Some(node) = reading.node(defaults, &mountpoint, accounts) {
+        if let Some(node) = reading.node(defaults, &mountpoint, (accounts, surroundings)) {
             match places.take(&node, &file) {
                 Ok(()) => nodes.push(node),
                 Err(message) => reading.problem("dest", message),
@@ -42,31 +41,40 @@ pub(super) fn nodes(
 /// User and group names, each looked up once: ten thousand nodes have a handful of them.
 #[derive(Debug, Default)]
 pub(super) struct Accounts {
+    /// Why one could not be looked up, if so: another time that may be known.
+    pub(super) undecided: Option<String>,
     users: HashMap<String, Result<u32, String>>,
     groups: HashMap<String, Result<u32, String>>,
 }
 
 impl Accounts {
     /// The user with this name, else with this number.
-    pub(super) fn user(&mut self, text: &str) -> Result<u32, String> {
-        lookup(&mut self.users, text, "user", |name| {
-            Ok(User::from_name(name)?.map(|user| user.uid.as_raw()))
-        })
+    pub(super) fn user(
+        &mut self,
+        text: &str,
+        surroundings: &Surroundings<'_>,
+    ) -> Result<u32, String> {
+        let undecided = &mut self.undecided;
+        lookup(&mut self.users, undecided, text, "user", surroundings.user)
     }
 
     /// The group with this name, else with this number.
-    pub(super) fn group(&mut self, text: &str) -> Result<u32, String> {
-        lookup(&mut self.groups, text, "group", |name| {
-            Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
-        })
+    pub(super) fn group(
+        &mut self,
+        text: &str,
+        surroundings: &Surroundings<'_>,
+    ) -> Result<u32, String> {
+        let undecided = &mut self.undecided;
+        lookup(&mut self.groups, undecided, text, "group", surroundings.group)
     }
 }
 
 fn lookup(
     known: &mut HashMap<String, Result<u32, String>>,
+    undecided: &mut Option<String>,
     text: &str,
     what: &str,
-    find: impl FnOnce(&str) -> nix::Result<Option<u32>>,
+    find: impl FnOnce(&str) -> io::Result<Option<u32>>,
 ) -> Result<u32, String> {
     if let Some(result) = known.get(text) {
         return result.clone();
@@ -76,10 +84,11 @@ fn lookup(
         (Ok(None), None) => Err(format!(
             "there is no {what} {text:?} here; write the name of one that exists, or a number"
         )),
-        (Err(errno), None) => Err(format!(
-            "cannot look up the {what} {text:?} ({}); write a number",
-            errno.desc()
-        )),
+        (Err(err), None) => {
+            let why = format!("cannot look up the {what} {text:?} ({err}); write a number");
+            undecided.get_or_insert_with(|| why.clone());
+            Err(why)
+        }
     };
     known.insert(text.into(), result.clone());
     result
@@ -98,7 +107,7 @@ impl Reading<'_> {
         &mut self,
         defaults: &Defaults,
         mountpoint: &[String],
-        accounts: &mut Accounts,
+        (accounts, surroundings): (&mut Accounts, &Surroundings<'_>),
     ) -> Option<Node> {
         let name = &self.raw.name;
         let source = match self.raw.option("source") {
@@ -110,8 +119,12 @@ impl Reading<'_> {
             }
         };
         let dest = self.dest(mountpoint);
-        let uid = self.value("owner", defaults.uid, |text| accounts.user(text));
-        let gid = self.value("group", defaults.gid, |text| accounts.group(text));
+        let uid = self.value("owner", defaults.uid, |text| {
+            accounts.user(text, surroundings)
+        });
+        let gid = self.value("group", defaults.gid, |text| {
+            accounts.group(text, surroundings)
+        });
         let mode = self.value("mode", defaults.mode, values::mode);
         let on_delete = self.value("on_delete", defaults.on_delete, values::on_delete);
         let on_disconnect = self.value(

@@ -75,10 +75,10 @@ pub(super) fn defaults(
 ) -> Result<Defaults, Error> {
     Ok(Defaults {
         uid: raw.value("defaults.owner", surroundings.uid, |text| {
-            accounts.user(text)
+            accounts.user(text, surroundings)
         })?,
         gid: raw.value("defaults.group", surroundings.gid, |text| {
-            accounts.group(text)
+            accounts.group(text, surroundings)
         })?,
         mode: raw.value("defaults.mode", 0o400, values::mode)?,
         on_delete: raw.value("defaults.on_delete", OnDelete::Remove, values::on_delete)?,

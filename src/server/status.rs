@@ -78,6 +78,7 @@ impl Server {
             1 => complaints.push("1 drop-in is wrong".into()),
             n => complaints.push(format!("{n} drop-ins are wrong")),
         }
+        complaints.extend(self.dropins.complaint());
         complaints.extend(keeping::complaint(self.cache.as_deref()));
         complaints
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use livedata::config::check;
 use livedata::config::dropin::{Dropin, parse_dropin};
 use livedata::config::dropin_dir::is_dropin;
-use livedata::config::dropins::Dropins;
+use livedata::config::dropins::{Dropins, Taken};
 use livedata::config::{Config, Error, OnDelete, OnDisconnect, Provider, Sasl, Surroundings, Tls};
 use proptest::prelude::*;
 
@@ -20,6 +20,8 @@ const SURROUNDINGS: Surroundings<'static> = Surroundings {
     },
     uid: 1234,
     gid: 5678,
+    user: &|name| Ok((name == "root").then_some(0)),
+    group: &|name| Ok((name == "root").then_some(0)),
 };
 
 fn parse(text: impl AsRef<[u8]>) -> Result<Config, Error> {
@@ -657,6 +659,51 @@ fn keys_of_later_versions() {
 }
 
 #[test]
+fn a_drop_in_waits_for_a_user_database_that_fails() {
+    let main = parse("zookeeper.hosts = zk01").unwrap();
+    let works = SURROUNDINGS;
+    let fails = Surroundings {
+        user: &|_| Err(std::io::ErrorKind::Interrupted.into()),
+        ..SURROUNDINGS
+    };
+    let nodes = |dropins: &Dropins| -> Vec<(String, u32)> {
+        let nodes = dropins.join(&main).nodes.into_iter();
+        nodes.map(|node| (node.name, node.uid)).collect()
+    };
+    let expected = |nodes: &[(&str, u32)]| -> Vec<(String, u32)> {
+        let nodes = nodes.iter();
+        nodes.map(|(name, uid)| ((*name).into(), *uid)).collect()
+    };
+    let before = "nodes.a.source = /a\nnodes.a.owner = root\nnodes.b.source = /b";
+    let after = format!("{before}\nnodes.c.source = /c\nnodes.c.owner = 7");
+    let mut dropins = Dropins::new("mount.d".into());
+    // What is certain is there at once.
+    let taken = dropins.take("x.ini", before.as_bytes(), &main.defaults, &fails);
+    assert_eq!(taken, Taken::ForNow);
+    assert_eq!(nodes(&dropins), expected(&[("b", 1234)]));
+    let taken = dropins.take("x.ini", before.as_bytes(), &main.defaults, &works);
+    assert_eq!(taken, Taken::Finally);
+    assert_eq!(nodes(&dropins), expected(&[("a", 0), ("b", 1234)]));
+    // Then it keeps what it has.
+    let taken = dropins.take("x.ini", after.as_bytes(), &main.defaults, &fails);
+    assert_eq!(taken, Taken::ForNow);
+    dropins.set_defaults(&main.defaults, &fails);
+    assert_eq!(nodes(&dropins), expected(&[("a", 0), ("b", 1234)]));
+    let error = dropins.join(&main).dropins[0].error.clone().unwrap();
+    assert!(error.contains("cannot look up the user \"root\""), "{error}");
+    let taken = dropins.take("x.ini", after.as_bytes(), &main.defaults, &works);
+    assert_eq!(taken, Taken::Finally);
+    let all = expected(&[("a", 0), ("b", 1234), ("c", 7)]);
+    assert_eq!(nodes(&dropins), all);
+    assert_eq!(dropins.join(&main).problems, []);
+    // That there is no such user is certain.
+    let wrong = after.replace("root", "nobody-of-this-name");
+    let taken = dropins.take("x.ini", wrong.as_bytes(), &main.defaults, &works);
+    assert_eq!(taken, Taken::Finally);
+    assert_eq!(nodes(&dropins), expected(&[("b", 1234), ("c", 7)]));
+}
+
+#[test]
 fn files_that_cannot_be_read() {
     let error = Config::load(Path::new("/nowhere/live.ini"), None).unwrap_err();
     assert_eq!(
@@ -734,6 +781,7 @@ warning: live.ini:13: zookeeper.host: unknown key; did you mean zookeeper.hosts?
                 "credentials": ["secret/zk"],
                 "tls": null,
                 "sasl_mechanism": null,
+                "read_only": false,
             },
             "heartbeat_interval_ms": 300_000,
             "cache_dir": null,

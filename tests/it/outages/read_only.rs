@@ -16,8 +16,9 @@ const LINES: &str = "
     nodes.b.source = /b
     nodes.c.source = /c";
 
+/// A session with such a server is a local one, which members must allow.
 fn ensemble() -> (Ensemble, Admin) {
-    let ensemble = Ensemble::start_with("", &["-Dreadonlymode.enabled=true"]);
+    let ensemble = Ensemble::start_with("localSessionsEnabled=true\n", &["-Dreadonlymode.enabled=true"]);
     let admin = Admin::connect(ensemble.hosts());
     admin.create("/a", "1");
     admin.create("/b", "1");
