@@ -106,7 +106,10 @@ impl Dir {
     /// the mounting user. A stamp is missing where a file cannot be looked at, as with a symbolic
     /// link to nothing.
     pub fn list(&self) -> Result<BTreeMap<String, Option<Stamp>>, NotTaken> {
-        trusted(&File::from(self.fd.try_clone()?).metadata()?, "the directory")?;
+        trusted(
+            &File::from(self.fd.try_clone()?).metadata()?,
+            "the directory",
+        )?;
         let mut found = BTreeMap::new();
         for entry in std::fs::read_dir(again(&self.fd))? {
             let name = entry?.file_name();
@@ -193,8 +196,8 @@ fn trusted(found: &Metadata, what: &str) -> Result<(), NotTaken> {
 
 /// Takes all drop-ins as they are now.
 pub fn read_all(dropins: &mut Dropins, main: &Config, surroundings: &Surroundings<'_>) {
-    let listed = Dir::open(dropins.dir(), surroundings.mountpoint)
-        .and_then(|dir| Ok((dir.list()?, dir)));
+    let listed =
+        Dir::open(dropins.dir(), surroundings.mountpoint).and_then(|dir| Ok((dir.list()?, dir)));
     let (listed, dir) = match listed {
         Ok(found) => found,
         Err(why) => {

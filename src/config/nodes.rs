@@ -65,7 +65,13 @@ impl Accounts {
         surroundings: &Surroundings<'_>,
     ) -> Result<u32, String> {
         let undecided = &mut self.undecided;
-        lookup(&mut self.groups, undecided, text, "group", surroundings.group)
+        lookup(
+            &mut self.groups,
+            undecided,
+            text,
+            "group",
+            surroundings.group,
+        )
     }
 }
 

@@ -150,10 +150,23 @@ mod tests {
         symlink(path("relative/../b"), path("absolute")).unwrap();
         symlink("loop", path("loop")).unwrap();
         symlink("nothing", path("dangling")).unwrap();
-        for name in ["a/b/c", "a/./b/../b/c", "relative/c", "absolute/c", "relative"] {
+        for name in [
+            "a/b/c",
+            "a/./b/../b/c",
+            "relative/c",
+            "absolute/c",
+            "relative",
+        ] {
             let opened = std::fs::File::from(open(&path(name), None).unwrap());
-            let (there, here) = (fs::metadata(path(name)).unwrap(), opened.metadata().unwrap());
-            assert_eq!((there.dev(), there.ino()), (here.dev(), here.ino()), "{name}");
+            let (there, here) = (
+                fs::metadata(path(name)).unwrap(),
+                opened.metadata().unwrap(),
+            );
+            assert_eq!(
+                (there.dev(), there.ino()),
+                (here.dev(), here.ino()),
+                "{name}"
+            );
         }
         for (name, errno) in [
             ("loop", Errno::LOOP),

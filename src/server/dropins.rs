@@ -83,6 +83,8 @@ struct SharedState {
     looks_since: Option<Instant>,
     /// Whether the first look, or the last one that was ordered, is still to be waited for.
     waited_for: bool,
+    /// It was said that no answer comes, so the next one is news.
+    said_late: bool,
 }
 
 /// To look at all of them.
@@ -184,6 +186,7 @@ impl Following {
     }
 
     fn say_late(&mut self) -> bool {
+        self.shared.state.lock().said_late = true;
         let why = "does not answer; the drop-ins in it are taken when it does";
         self.dropins.refuse_dir(Some(why.into()))
     }
@@ -210,11 +213,11 @@ impl Shared {
     }
 
     /// Whether there is something to tell.
-    fn look_ends(&self, news: Option<Dropins>) -> bool {
+    fn look_ends(&self, dropins: &Dropins, has_news: bool) -> bool {
         let mut state = self.state.lock();
-        let is_news = news.is_some();
+        let is_news = std::mem::take(&mut state.said_late) || has_news;
         if is_news {
-            state.news = news;
+            state.news = Some(dropins.clone());
         }
         state.looks_since = None;
         // An order that came meanwhile is still to be obeyed.

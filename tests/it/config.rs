@@ -690,7 +690,10 @@ fn a_drop_in_waits_for_a_user_database_that_fails() {
     dropins.set_defaults(&main.defaults, &fails);
     assert_eq!(nodes(&dropins), expected(&[("a", 0), ("b", 1234)]));
     let error = dropins.join(&main).dropins[0].error.clone().unwrap();
-    assert!(error.contains("cannot look up the user \"root\""), "{error}");
+    assert!(
+        error.contains("cannot look up the user \"root\""),
+        "{error}"
+    );
     let taken = dropins.take("x.ini", after.as_bytes(), &main.defaults, &works);
     assert_eq!(taken, Taken::Finally);
     let all = expected(&[("a", 0), ("b", 1234), ("c", 7)]);

@@ -78,8 +78,7 @@ impl Ears {
             (dir, IN_DIR, &mut self.dir),
         ] {
             // Where it is watched already, this says so.
-            let new =
-                dir.and_then(|dir| inotify::add_watch(&self.inotify, again(dir), flags).ok());
+            let new = dir.and_then(|dir| inotify::add_watch(&self.inotify, again(dir), flags).ok());
             if let Some(old) = *watch
                 && new != Some(old)
             {

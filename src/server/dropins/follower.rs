@@ -54,7 +54,7 @@ impl Follower {
         loop {
             shared.look_begins();
             let news = self.look(occasion);
-            if shared.look_ends(news.then(|| self.dropins.clone())) {
+            if shared.look_ends(&self.dropins, news) {
                 tell();
             }
             occasion = Occasion::News;
@@ -88,7 +88,8 @@ impl Follower {
             asked.extend((self.ears.iter()).map(|ears| PollFd::new(ears, PollFlags::IN)));
             let timeout = Timespec::try_from(left).ok();
             if poll(&mut asked, timeout.as_ref()).is_err() {
-                // Interrupted, or without memory: nothing was heard.
+                // Interrupted, or without memory.
+                std::thread::sleep(SETTLE);
                 continue;
             }
             let rang = !asked[0].revents().is_empty();

@@ -43,7 +43,10 @@ impl Rounds {
         let mut next = self.next.lock();
         let n_tried = next.n_tried;
         next.n_tried = (n_tried + 1) % self.n_attempts();
-        ((next.first + n_tried) % self.n_hosts, n_tried >= self.n_hosts)
+        (
+            (next.first + n_tried) % self.n_hosts,
+            n_tried >= self.n_hosts,
+        )
     }
 
     /// The host served: what comes after it is a round of its own, from the next host on.

@@ -450,6 +450,33 @@ fn the_directory_may_come_and_go() {
     assert_eq!(mount.ino("main"), ino);
 }
 
+/// Anybody could write there, as far as the mode of the volume says, but not to what is in it.
+#[test]
+fn the_data_of_a_kubernetes_volume_may_be_named() {
+    let sandbox = sandbox("dropins-volume");
+    let volume = tempfile::tempdir().unwrap();
+    fs::set_permissions(volume.path(), Permissions::from_mode(0o777)).unwrap();
+    let path = |name: &str| volume.path().join(name);
+    let version = |n: usize, node: &str| {
+        fs::create_dir(path(&format!("..{n}"))).unwrap();
+        let text = format!("nodes.{node}.source = /{node}");
+        fs::write(path(&format!("..{n}/x.ini")), text).unwrap();
+        symlink(format!("..{n}"), path("..data_tmp")).unwrap();
+        fs::rename(path("..data_tmp"), path("..data")).unwrap();
+    };
+    version(1, "a");
+    symlink("..data/x.ini", path("x.ini")).unwrap();
+    let lines = format!("mount.dropin_dir = {}", path("..data").display());
+    let mount = Mount::start(&config(&sandbox.hosts(), &lines));
+    assert!(mount.has("a"));
+    let start = Instant::now();
+    version(2, "b");
+    mount.wait_for_content("b", "b");
+    assert!(start.elapsed() < Duration::from_secs(5), "it is told of");
+    mount.wait_until_gone("a");
+    wait_until_right(&mount);
+}
+
 /// Another mount, whose server is stopped, is a file system that does not answer.
 #[test]
 fn a_directory_that_does_not_answer_holds_up_nothing() {
@@ -516,7 +543,11 @@ sys.stdin.read()";
     holder.wait().unwrap();
     mount.wait_for_content("a", "a");
     wait_until_right(&mount);
-    assert_eq!(mount.n_logged("a.ini: cannot be read"), 1, "it is said once");
+    assert_eq!(
+        mount.n_logged("a.ini: cannot be read"),
+        1,
+        "it is said once"
+    );
 }
 
 /// The server would wait for itself.
@@ -578,7 +609,10 @@ fn a_directory_that_others_can_write_is_refused() {
         assert_eq!(mount.ino("a"), ino);
     }
     chown(&path, Some(NOBODY), None).unwrap();
-    wait_for_complaint(&mount, "refused: it belongs to the user 65534; the directory must");
+    wait_for_complaint(
+        &mount,
+        "refused: it belongs to the user 65534; the directory must",
+    );
     dropins.write("c.ini", "nodes.c.source = /c");
     holds_for(Duration::from_secs(2), "nothing is taken", || {
         mount.ino("a") == ino && !mount.has("c")

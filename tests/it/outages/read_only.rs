@@ -18,7 +18,10 @@ const LINES: &str = "
 
 /// A session with such a server is a local one, which members must allow.
 fn ensemble() -> (Ensemble, Admin) {
-    let ensemble = Ensemble::start_with("localSessionsEnabled=true\n", &["-Dreadonlymode.enabled=true"]);
+    let ensemble = Ensemble::start_with(
+        "localSessionsEnabled=true\n",
+        &["-Dreadonlymode.enabled=true"],
+    );
     let admin = Admin::connect(ensemble.hosts());
     admin.create("/a", "1");
     admin.create("/b", "1");
@@ -62,7 +65,10 @@ fn a_mount_starts_with_a_read_only_server_and_leaves_it_for_a_quorum() {
     assert!(mount.has("b") && !mount.has("c"));
     wait_for_status(&mount, "read-only");
     let complaints = mount.details()["complaints"].to_string();
-    assert!(complaints.contains("ZooKeeper is read-only"), "{complaints}");
+    assert!(
+        complaints.contains("ZooKeeper is read-only"),
+        "{complaints}"
+    );
     assert!(complaints.contains("2 files may be old"), "{complaints}");
     let session = mount.session();
     let seen = || (mount.mtime("a"), mount.mtime("b"), mount.session());
@@ -80,6 +86,28 @@ fn a_mount_starts_with_a_read_only_server_and_leaves_it_for_a_quorum() {
     admin.create("/c", "1");
     mount.wait_for_content("c", "1");
     wait_until_healthy(&mount);
+}
+
+/// The read-only server does not come back to the others, and nothing else tells of them.
+#[test]
+fn a_read_only_server_is_left_for_a_quorum_elsewhere() {
+    let (mut ensemble, _) = ensemble();
+    for member in [1, 2] {
+        ensemble.members[member].kill();
+    }
+    wait_until_read_only(&ensemble);
+    let mount = Mount::start(&config(&ensemble.hosts(), LINES));
+    wait_for_status(&mount, "read-only");
+    let session = mount.session();
+    ensemble.part_first();
+    let admin = Admin::connect(ensemble.members[1].hosts());
+    admin.set("/a", "2");
+    mount.wait_for_content("a", "2");
+    mount.wait_for_log(1, "a server with a quorum is reached");
+    wait_until_healthy(&mount);
+    assert_eq!(ensemble.members[0].mode().as_deref(), Some("read-only"));
+    assert_ne!(mount.session(), session);
+    assert_ne!(ensemble.member_of(mount.session()), Some(0));
 }
 
 /// It knows nothing of what happened while it was away.
