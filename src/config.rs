@@ -24,7 +24,8 @@
 //! the [`enum@Error`]. Both name file, line and key, and say what would be right, on one line.
 //!
 //! Beside it, or where it says, are drop-ins with more nodes: `dropin` reads the text of one, and
-//! [`dropins`] joins them with the main file. Reading the directory is in [`dropin_dir`].
+//! [`dropins`] joins them with the main file. Reading the directory is in [`dropin_dir`], and
+//! [`outside`] keeps it from asking the mount itself.
 //!
 //! Nothing here contacts ZooKeeper, and nothing but [`secrets`] sees a secret. Everything is read
 //! afresh at each call: there is no state, so a reload is a second call. Only [`dropins`] remembers
@@ -36,6 +37,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::unistd::{Group, User};
 use thiserror::Error;
 
 use crate::path::{FilePath, Name, ZnodePath};
@@ -45,6 +47,7 @@ pub mod check;
 pub mod dropin;
 pub mod dropin_dir;
 pub mod dropins;
+pub mod outside;
 pub mod secrets;
 
 mod expand;
@@ -112,6 +115,8 @@ pub struct ZooKeeper {
     pub tls: Option<Tls>,
     /// How we authenticate ourselves, instead of by the scheme `digest`.
     pub sasl: Option<Sasl>,
+    /// Whether a server without a quorum will do where no other serves.
+    pub read_only: bool,
 }
 
 /// TLS with servers that are always verified, by certificate and by host name. Relative paths were
@@ -303,6 +308,10 @@ pub struct Surroundings<'a> {
     pub gid: u32,
     /// Where the last known content is kept if the file does not say.
     pub cache_dir: Option<&'a Path>,
+    /// Looks up the number of a user; none where there is no such user, an error where nobody knows.
+    pub user: &'a dyn Fn(&str) -> io::Result<Option<u32>>,
+    /// Likewise of a group.
+    pub group: &'a dyn Fn(&str) -> io::Result<Option<u32>>,
 }
 
 impl Config {
@@ -360,6 +369,8 @@ impl<'a> Surroundings<'a> {
             uid: nix::unistd::Uid::effective().as_raw(),
             gid: nix::unistd::Gid::effective().as_raw(),
             cache_dir: Some(Path::new(CACHE_DIR)).filter(|dir| is_ours(dir)),
+            user: &|name| Ok(User::from_name(name)?.map(|user| user.uid.as_raw())),
+            group: &|name| Ok(Group::from_name(name)?.map(|group| group.gid.as_raw())),
         }
     }
 }

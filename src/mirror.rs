@@ -117,6 +117,8 @@ pub enum Update {
     Connected {
         /// Its id.
         session: i64,
+        /// Whether it is with a server without a quorum, so that nothing is confirmed.
+        read_only: bool,
     },
     /// There is none, as far as all hosts were tried, and the mirror keeps trying. Told again when
     /// the reason changes.
@@ -195,6 +197,7 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
             let settles_after = session.timeout();
             (self.tell)(Update::Connected {
                 session: session.id(),
+                read_only: session.is_read_only(),
             });
             let end = Serving::new(&mut self, Arc::new(session))
                 .run(&mut commands)

@@ -3,8 +3,9 @@
 //!
 //! Threads: `mirror` runs the connection and hands on what it learns; `publish` carries changes to
 //! the kernel; `fuse` answers it; `keeper` hears the keeper, and passes publishers on to `publish`;
-//! `dropins` is woken when there is news of drop-ins; `cache` writes to the disk; `links` waits for
-//! the process that makes links; the main thread waits for events and decides. Lock order: the desk, then the queue of changes, then the tree;
+//! `dropins` reads drop-ins; `cache` writes to the disk; `links` waits for the process that makes
+//! links; the main thread waits for events and decides. Lock order: the desk, then the queue of
+//! changes, then the tree;
 //! nothing waits under them. The process ends when the keeper does or says so: then it has the cache
 //! written, and nothing else to tidy up.
 
@@ -67,6 +68,9 @@ const FIRST_ANSWER: Duration = Duration::from_millis(500);
 
 /// How long the disk is waited for in the end; less than the keeper waits for us.
 const LAST_WRITE: Duration = Duration::from_secs(1);
+
+/// What is to be said of a session that confirms nothing.
+const READ_ONLY: &str = "ZooKeeper is read-only: the server has no quorum, and may be behind";
 
 /// How many missing nodes are named one by one.
 const MAX_NAMED: usize = 20;
@@ -232,10 +236,11 @@ impl Server {
         let device = with.next().ok_or_else(no("no /dev/fuse came"))?;
         let record = with.next_if(|_| start.takes_over);
         let mut kept = with.next();
+        let (tell, events) = mpsc::channel();
         // A successor answers the kernel first: with ten thousand nodes this takes a while.
         let early = match start.takes_over {
             true => None,
-            false => Some(read_at_start(&start, kept.take(), logging)?),
+            false => Some(read_at_start(&start, kept.take(), logging, &tell)?),
         };
         let (mut cache, left) = match &early {
             Some((config, ..)) => keeping::open(config, &start.mountpoint),
@@ -274,7 +279,7 @@ impl Server {
                     return Err(Error::Resend);
                 }
                 let connection = Connection::take_over(filesystem, init, device).map_err(broken)?;
-                tell(keeper, &ToKeeper::Loaded)?;
+                self::tell(keeper, &ToKeeper::Loaded)?;
                 wait_for_go(keeper)?;
                 connection
             }
@@ -282,7 +287,7 @@ impl Server {
                 let seen = filesystem.init_seen();
                 let (connection, init) =
                     Connection::open(filesystem, &seen, device).map_err(broken)?;
-                tell(keeper, &ToKeeper::Init(init))?;
+                self::tell(keeper, &ToKeeper::Init(init))?;
                 connection
             }
         };
@@ -296,7 +301,6 @@ impl Server {
         )
         .map_err(system("cannot start a thread"))?;
         let publishing = Arc::new(publishing);
-        let (tell, events) = mpsc::channel();
         let gives = (publishers, Arc::clone(&publishing));
         hear_keeper(Arc::clone(keeper), tell.clone(), gives)?;
         if start.takes_over
@@ -321,7 +325,7 @@ impl Server {
             .map_err(system("cannot start a thread"))?;
         let (config, main, dropins) = match early {
             Some(found) => found,
-            None => read_at_start(&start, kept, logging)?,
+            None => read_at_start(&start, kept, logging, &tell)?,
         };
         let mut files = Files::new();
         let leftovers = files.recall(&config.nodes, &config.trees, &reader);
@@ -343,15 +347,6 @@ impl Server {
             desk.keep_configured(cache);
             // A first server has it from the cache.
             desk.keep_known(cache, |_| start.takes_over);
-        }
-        let to_us = tell.clone();
-        let heard = dropins.on_events(move || {
-            let _ = to_us.send(Event::Dropins);
-        });
-        if let Err(err) = heard {
-            log::warn!(
-                "drop-ins are looked at every some seconds, for they cannot be watched: {err}"
-            );
         }
         let mut server = Self {
             loading: Arc::new(AtomicBool::new(!start.takes_over)),
@@ -390,15 +385,11 @@ impl Server {
                 self.probe();
                 self.reader.sweep_attributes();
                 self.keep_lost();
-                self.look_at_dropins();
+                self.take_dropins();
                 next_probe = Instant::now() + PROBE_INTERVAL;
             }
-            if self.dropins_due().is_some_and(|due| Instant::now() >= due) {
-                self.look_at_dropins();
-            }
             let next_break = self.desk.lock().break_old();
-            let others = next_break.into_iter().chain(self.dropins_due());
-            let next = others.fold(next_probe, Instant::min);
+            let next = next_break.map_or(next_probe, |next| next.min(next_probe));
             match self
                 .events
                 .recv_timeout(next.saturating_duration_since(Instant::now()))
@@ -518,7 +509,7 @@ impl Server {
                 Ok(())
             }
             Event::Dropins => {
-                self.dropins.hear();
+                self.take_dropins();
                 Ok(())
             }
             Event::Unmounted(Ok(())) => Err(Error::Serving("the kernel ended it".into())),
@@ -549,6 +540,7 @@ impl Server {
                 if self.mirror.is_none() {
                     self.publishing.thaw();
                     self.start_mirror()?;
+                    self.take_dropins();
                 }
                 Ok(())
             }

@@ -13,6 +13,11 @@ pub fn identity(config: &Config) -> String {
     format!("{}{chroot}", hosts.join(","))
 }
 
+/// [`zookeeper`] for who only reads: a read-only server will do, where that is configured.
+pub fn zookeeper_to_read(config: &Config) -> ZooKeeper {
+    zookeeper(config).with_read_only(config.zookeeper.read_only)
+}
+
 /// A source that reads the configured secrets anew at each attempt to connect, and none where no
 /// credentials are configured; certificates likewise.
 pub fn zookeeper(config: &Config) -> ZooKeeper {

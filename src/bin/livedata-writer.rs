@@ -94,15 +94,8 @@ fn write(arguments: &Arguments) -> Result<(), Stop> {
 
 /// What the configuration says of ZooKeeper. What it says of nodes is nothing to us, right or wrong.
 fn service(file: &Path, text: &[u8]) -> Result<Service, Stop> {
-    let surroundings = Surroundings {
-        cache_dir: None,
-        mountpoint: None,
-        variable: &|name| std::env::var(name).ok(),
-        uid: rustix::process::geteuid().as_raw(),
-        gid: rustix::process::getegid().as_raw(),
-    };
-    let config =
-        Config::parse(file, text, &surroundings).map_err(|err| Stop::failed(with_causes(&err)))?;
+    let config = Config::parse(file, text, &Surroundings::here(None))
+        .map_err(|err| Stop::failed(with_causes(&err)))?;
     let chroot = config.zookeeper.chroot.clone();
     Ok(Service {
         zookeeper: service::zookeeper(&config),

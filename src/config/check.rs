@@ -50,6 +50,7 @@ pub fn json(config: &Config) -> Value {
             "credentials": config.zookeeper.credentials,
             "tls": config.zookeeper.tls.as_ref().map(tls),
             "sasl_mechanism": config.zookeeper.sasl.map(Sasl::as_str),
+            "read_only": config.zookeeper.read_only,
         },
         "heartbeat_interval_ms": milliseconds(config.heartbeat_interval),
         "cache_dir": config.cache_dir.as_ref().map(|dir| dir.display().to_string()),
@@ -68,6 +69,9 @@ fn connection(config: &Config) -> String {
         text += &printable(&chroot.to_string());
     }
     text += &format!(", session timeout {:?}", zookeeper.timeout);
+    if zookeeper.read_only {
+        text += ", read-only servers will do";
+    }
     if !zookeeper.credentials.is_empty() {
         let names = zookeeper.credentials.join(", ");
         text += &format!(", credentials {}", printable(&names));

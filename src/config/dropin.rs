@@ -17,6 +17,8 @@ pub struct Dropin {
     pub trees: Vec<Tree>,
     /// What was left out or ignored, in the order of the lines.
     pub problems: Vec<Problem>,
+    /// Why it may mean something else another time, although it says the same.
+    pub undecided: Option<String>,
 }
 
 /// What `text`, the content of the drop-in `file`, means, with the `defaults` of the main file. A
@@ -36,5 +38,6 @@ pub fn parse_dropin(
         nodes,
         trees,
         problems,
+        undecided: accounts.undecided,
     })
 }

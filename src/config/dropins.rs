@@ -35,6 +35,15 @@ struct File {
     wrong: Option<Problem>,
 }
 
+/// For how long the content of a drop-in was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// Right or wrong, it is as it is.
+    Finally,
+    /// It is to be taken again: what it means is undecided.
+    ForNow,
+}
+
 /// How a drop-in stands beside the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
@@ -64,14 +73,15 @@ impl Dropins {
     }
 
     /// Takes the content of a drop-in, with the `defaults` of the main file. One that is wrong as a
-    /// whole leaves what it defined before.
+    /// whole leaves what it defined before, and so does one of which it is undecided what it means:
+    /// it is to be taken again.
     pub fn take(
         &mut self,
         name: &str,
         text: &[u8],
         defaults: &Defaults,
         surroundings: &Surroundings<'_>,
-    ) {
+    ) -> Taken {
         let path = self.dir.join(name);
         let file = self.files.entry(name.into()).or_default();
         let wrong = |message: String| Problem {
@@ -81,11 +91,25 @@ impl Dropins {
             key: None,
             message,
         };
+        let mut taken = Taken::Finally;
         file.wrong = match (
             parse_dropin(&path, text, defaults, surroundings),
             std::str::from_utf8(text),
         ) {
+            (
+                Ok(Dropin {
+                    undecided: Some(why),
+                    ..
+                }),
+                _,
+            ) if file.text.is_some() => {
+                taken = Taken::ForNow;
+                Some(wrong(why))
+            }
             (Ok(means), Ok(text)) => {
+                if means.undecided.is_some() {
+                    taken = Taken::ForNow;
+                }
                 file.means = means;
                 file.text = Some(text.into());
                 None
@@ -94,17 +118,22 @@ impl Dropins {
             (Err(err @ Error::Read { .. }), _) => Some(wrong(err.to_string())),
             (Ok(_), Err(err)) => Some(wrong(err.to_string())),
         };
+        taken
     }
 
-    /// A drop-in cannot be taken; it leaves what it defined before.
-    pub fn refuse(&mut self, name: &str, why: String) {
-        self.files.entry(name.into()).or_default().wrong = Some(Problem {
+    /// A drop-in cannot be taken; it leaves what it defined before. Whether that is new.
+    pub fn refuse(&mut self, name: &str, why: String) -> bool {
+        let wrong = Some(Problem {
             severity: Severity::Error,
             file: self.dir.join(name),
             line: None,
             key: None,
             message: why,
         });
+        let file = self.files.entry(name.into()).or_default();
+        let is_new = wrong != file.wrong;
+        file.wrong = wrong;
+        is_new
     }
 
     /// A drop-in is gone, and with it what it defined.
@@ -134,10 +163,17 @@ impl Dropins {
             };
             let path = self.dir.join(name);
             // It was right before, and the defaults are what a node says by saying nothing.
-            if let Ok(means) = parse_dropin(&path, text.as_bytes(), defaults, surroundings) {
+            if let Ok(means) = parse_dropin(&path, text.as_bytes(), defaults, surroundings)
+                && means.undecided.is_none()
+            {
                 file.means = means;
             }
         }
+    }
+
+    /// Why the directory is not taken as it is now.
+    pub fn dir_wrong(&self) -> Option<&Problem> {
+        self.dir_wrong.as_ref()
     }
 
     /// The names of all that are known, in order.

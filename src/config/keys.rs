@@ -36,7 +36,7 @@ const KEYS: &[(&str, Support)] = &[
     ("zookeeper.key", Now),
     ("zookeeper.verify", Now),
     ("zookeeper.sasl_mechanism", Now),
-    ("zookeeper.read_only", Later(False)),
+    ("zookeeper.read_only", Now),
     ("secrets.path", Now),
     ("secrets.provider", Now),
     ("mount.xattr", Now),
@@ -200,7 +200,8 @@ mod tests {
     fn known_keys() {
         for (key, expected) in [
             ("zookeeper.hosts", Some(Now)),
-            ("zookeeper.read_only", Some(Later(False))),
+            ("zookeeper.read_only", Some(Now)),
+            ("mount.links", Some(Later(False))),
             ("nodes.a.source", Some(Now)),
             ("nodes.a.hooks", Some(Later(Nothing))),
             ("nodes..source", None),

@@ -1,11 +1,10 @@
 //! Nodes and trees as they are written: the reading that both have in common.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
-
-use nix::unistd::{Group, User};
 
 use super::places::{self, Placed, Places};
 use super::raw::{PartKind, RawConfig, RawPart};
@@ -32,6 +31,7 @@ pub(super) fn read(
             file: raw.file,
             raw: raw_part,
             mountpoint: &mountpoint,
+            surroundings,
             problems,
             is_wrong: false,
         };
@@ -60,31 +60,46 @@ pub(super) fn read(
 /// User and group names, each looked up once: ten thousand nodes have a handful of them.
 #[derive(Debug, Default)]
 pub(super) struct Accounts {
+    /// Why one could not be looked up, if so: another time that may be known.
+    pub(super) undecided: Option<String>,
     users: HashMap<String, Result<u32, String>>,
     groups: HashMap<String, Result<u32, String>>,
 }
 
 impl Accounts {
     /// The user with this name, else with this number.
-    pub(super) fn user(&mut self, text: &str) -> Result<u32, String> {
-        lookup(&mut self.users, text, "user", |name| {
-            Ok(User::from_name(name)?.map(|user| user.uid.as_raw()))
-        })
+    pub(super) fn user(
+        &mut self,
+        text: &str,
+        surroundings: &Surroundings<'_>,
+    ) -> Result<u32, String> {
+        let undecided = &mut self.undecided;
+        lookup(&mut self.users, undecided, text, "user", surroundings.user)
     }
 
     /// The group with this name, else with this number.
-    pub(super) fn group(&mut self, text: &str) -> Result<u32, String> {
-        lookup(&mut self.groups, text, "group", |name| {
-            Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
-        })
+    pub(super) fn group(
+        &mut self,
+        text: &str,
+        surroundings: &Surroundings<'_>,
+    ) -> Result<u32, String> {
+        let undecided = &mut self.undecided;
+        lookup(
+            &mut self.groups,
+            undecided,
+            text,
+            "group",
+            surroundings.group,
+        )
     }
 }
 
 fn lookup(
     known: &mut HashMap<String, Result<u32, String>>,
+    undecided: &mut Option<String>,
     text: &str,
     what: &str,
-    find: impl FnOnce(&str) -> nix::Result<Option<u32>>,
+    find: impl FnOnce(&str) -> io::Result<Option<u32>>,
 ) -> Result<u32, String> {
     if let Some(result) = known.get(text) {
         return result.clone();
@@ -94,10 +109,11 @@ fn lookup(
         (Ok(None), None) => Err(format!(
             "there is no {what} {text:?} here; write the name of one that exists, or a number"
         )),
-        (Err(errno), None) => Err(format!(
-            "cannot look up the {what} {text:?} ({}); write a number",
-            errno.desc()
-        )),
+        (Err(err), None) => {
+            let why = format!("cannot look up the {what} {text:?} ({err}); write a number");
+            undecided.get_or_insert_with(|| why.clone());
+            Err(why)
+        }
     };
     known.insert(text.into(), result.clone());
     result
@@ -108,6 +124,7 @@ pub(super) struct Reading<'a> {
     file: &'a Path,
     pub(super) raw: &'a RawPart,
     mountpoint: &'a [String],
+    surroundings: &'a Surroundings<'a>,
     problems: &'a mut Vec<Problem>,
     is_wrong: bool,
 }
@@ -161,9 +178,10 @@ impl Reading<'_> {
 
     /// What is read alike for nodes and trees.
     pub(super) fn manner(&mut self, defaults: &Defaults, accounts: &mut Accounts) -> Manner {
+        let here = self.surroundings;
         Manner {
-            uid: self.value("owner", defaults.uid, |text| accounts.user(text)),
-            gid: self.value("group", defaults.gid, |text| accounts.group(text)),
+            uid: self.value("owner", defaults.uid, |text| accounts.user(text, here)),
+            gid: self.value("group", defaults.gid, |text| accounts.group(text, here)),
             mode: self.value("mode", defaults.mode, values::mode),
             on_disconnect: self.value(
                 "on_disconnect",

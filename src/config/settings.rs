@@ -77,10 +77,10 @@ pub(super) fn defaults(
 ) -> Result<Defaults, Error> {
     Ok(Defaults {
         uid: raw.value("defaults.owner", surroundings.uid, |text| {
-            accounts.user(text)
+            accounts.user(text, surroundings)
         })?,
         gid: raw.value("defaults.group", surroundings.gid, |text| {
-            accounts.group(text)
+            accounts.group(text, surroundings)
         })?,
         mode: raw.value("defaults.mode", 0o400, values::mode)?,
         on_delete: raw.value("defaults.on_delete", OnDelete::Remove, values::on_delete)?,
@@ -145,6 +145,7 @@ fn zookeeper(raw: &RawConfig<'_>, problems: &mut Vec<Problem>) -> Result<ZooKeep
         chroot,
         tls: tls(raw, problems)?,
         sasl: sasl(raw, credentials.len())?,
+        read_only: raw.value("zookeeper.read_only", false, values::boolean)?,
         timeout: raw.value("zookeeper.timeout", Duration::from_secs(5), |text| {
             let timeout = values::some_time(text)?;
             if timeout > MAX_TIMEOUT {

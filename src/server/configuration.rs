@@ -6,13 +6,14 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::sync::mpsc::Sender;
+use std::time::SystemTime;
 
 use rustix::fs::MemfdFlags;
 
 use super::dropins::{Following, Kept};
-use super::{Error, Server, keeping, system};
-use crate::config::{self, Config, Problem, Surroundings};
+use super::{Error, Event, Server, keeping, system};
+use crate::config::{self, Config, Problem};
 use crate::logging::Logging;
 use crate::mirror::Command;
 use crate::processes::{Start, ToKeeper};
@@ -31,6 +32,7 @@ pub(super) fn read_at_start(
     start: &Start,
     kept: Option<OwnedFd>,
     logging: &Logging,
+    tell: &Sender<Event>,
 ) -> Result<(Config, Main, Following), Error> {
     let mut wrong = None;
     let kept = kept.map(recall).transpose();
@@ -44,13 +46,11 @@ pub(super) fn read_at_start(
             parse(start, kept.main.clone().into_bytes())?
         }
     };
-    let surroundings = Surroundings::here(Some(&start.mountpoint));
-    let dropins = Following::start(
-        &main.config,
-        kept.as_ref(),
-        &start.mountpoint,
-        &surroundings,
-    );
+    let tell = tell.clone();
+    let dropins = Following::start(&main.config, kept.as_ref(), &start.mountpoint, move || {
+        let _ = tell.send(Event::Dropins);
+    });
+    let dropins = dropins.map_err(system("cannot start a thread"))?;
     let config = dropins.join(&main.config);
     if has_predecessor(start) {
         // Nobody reads what it says in the background on stderr.
@@ -141,8 +141,7 @@ impl Server {
                 return;
             }
         };
-        let surroundings = Surroundings::here(Some(&self.start.mountpoint));
-        self.dropins.reload(&main.config, &surroundings);
+        self.dropins.reload(&main.config);
         let mut new = self.dropins.join(&main.config);
         for problem in &new.problems {
             log::warn!("{problem}");
@@ -162,7 +161,7 @@ impl Server {
         ];
         if new.zookeeper != self.config.zookeeper || new.secrets != self.config.secrets {
             log::info!("the connection settings changed; opening a new session");
-            told.insert(0, Command::Connect(service::zookeeper(&new)));
+            told.insert(0, Command::Connect(service::zookeeper_to_read(&new)));
         }
         let commands = self.mirror.as_ref().map(|mirror| &mirror.commands);
         for command in told {
@@ -193,15 +192,9 @@ impl Server {
         self.logging.reopen(self.config.log.file.as_deref());
     }
 
-    /// When drop-ins are to be looked at. In a freeze that has time.
-    pub(super) fn dropins_due(&self) -> Option<Instant> {
-        self.dropins.due().filter(|_| self.mirror.is_some())
-    }
-
-    /// Takes what has changed of the drop-ins.
-    pub(super) fn look_at_dropins(&mut self) {
-        let surroundings = Surroundings::here(Some(&self.start.mountpoint));
-        if self.mirror.is_none() || !self.dropins.look(&self.main.config, &surroundings, false) {
+    /// Takes what has changed of the drop-ins. In a freeze that has time.
+    pub(super) fn take_dropins(&mut self) {
+        if self.mirror.is_none() || !self.dropins.take() {
             return;
         }
         self.keep_configuration();

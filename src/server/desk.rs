@@ -128,7 +128,12 @@ fn log_update(update: &Update) {
             log::warn!("{path}: {why}; the last known content is served");
         }
         Update::Confirmed { paths, .. } => log::debug!("{} nodes confirmed", paths.len()),
-        Update::Connected { session } => log::info!("ZooKeeper: session {session:#x}"),
+        Update::Connected { session, read_only } => {
+            log::info!("ZooKeeper: session {session:#x}");
+            if *read_only {
+                log::warn!("{}; looking for another", super::READ_ONLY);
+            }
+        }
         Update::Children { path, has_children } => {
             log::debug!(
                 "{path}: has {}",

@@ -1,57 +1,36 @@
-//! Follows the directory of drop-ins while the mount runs.
+//! The drop-ins of a mount, followed while it runs: the side of those who go by them.
 //!
-//! inotify says when to look, and which files their writers have closed; what a look finds is what
-//! counts. Each file is taken once it has settled: see [`Following::patience`]. A look every some
-//! seconds finds what nobody tells of, such as a change behind a symbolic link or on a network file
-//! system; where nothing changed it costs a stat for each file.
+//! A thread of their own reads them, for they may be on a file system that does not answer; it tells
+//! when there is news, and is waited for at a first start and by a reload alone, and not for long.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ffi::OsStr;
-use std::fs;
+mod ears;
+mod follower;
+mod settling;
+
+use std::collections::BTreeMap;
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use rustix::event::epoll;
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
-use rustix::io::Errno;
+use parking_lot::{Condvar, Mutex};
+use rustix::event::EventfdFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::config::dropin_dir::{self, Stamp};
+use self::follower::Follower;
+use self::settling::Occasion;
 use crate::config::dropins::Dropins;
-use crate::config::{Config, Surroundings};
+use crate::config::{Config, Defaults, Surroundings};
 
-/// How long a file that its writer has closed must stay as it is, or one that is gone must stay away.
-/// Many a program writes or renames in several steps.
-const SETTLE: Duration = Duration::from_millis(150);
+/// How long the first look may take without keeping the mount from its start.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
 
-/// The same for a new file of which nobody has told that it is complete.
-const SETTLE_NEW: Duration = Duration::from_secs(1);
+/// How long a look may take that a reload waits for.
+const RELOAD: Duration = Duration::from_secs(2);
 
-/// The same for another content of a file that defines something: it may be half of what is meant,
-/// by a writer who is slow. Only before our time or out of our sight is it complete without a word.
-const SETTLE_UNTOLD: Duration = Duration::from_secs(10);
-
-/// What happens to files. Modified is listened for because such a file is not complete.
-const IN_DIR: WatchFlags = WatchFlags::CREATE
-    .union(WatchFlags::MODIFY)
-    .union(WatchFlags::CLOSE_WRITE)
-    .union(WatchFlags::MOVE)
-    .union(WatchFlags::DELETE)
-    .union(WatchFlags::ATTRIB)
-    .union(WatchFlags::ONLYDIR);
-
-/// What happens to the directory itself.
-const BESIDE_DIR: WatchFlags = WatchFlags::CREATE
-    .union(WatchFlags::MOVE)
-    .union(WatchFlags::DELETE)
-    .union(WatchFlags::ONLYDIR);
+/// After this time it is said of a look that it takes long.
+const LONG: Duration = Duration::from_secs(5);
 
 /// The configuration in use, for a successor.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -81,356 +60,171 @@ impl Kept {
     }
 }
 
-/// The drop-ins, and how far each is known.
+/// The drop-ins as they were last taken, and the way to the thread that reads them.
 pub(super) struct Following {
     dropins: Dropins,
-    mountpoint: PathBuf,
-    ears: Option<Ears>,
-    /// Whether the last event of a file says that it is complete; since the last look.
-    heard: HashMap<String, bool>,
-    /// All files may be others at once, each complete: a directory or a link to one was exchanged.
-    all_complete: bool,
-    seen: BTreeMap<String, Seen>,
-    /// Whether nothing was ever taken: what is there at a first start is taken as it is.
-    first: bool,
-    due: Option<Instant>,
+    shared: Arc<Shared>,
 }
 
-/// What inotify is asked.
-struct Ears {
-    inotify: Arc<OwnedFd>,
-    /// The watches of the directory and of the one it is in.
-    dir: Option<i32>,
-    beside: Option<i32>,
-    /// Somebody was told that there is something to hear.
-    told: Arc<AtomicBool>,
+/// What is shared with the thread.
+struct Shared {
+    state: Mutex<SharedState>,
+    answered: Condvar,
+    /// Rings when there is an order.
+    bell: OwnedFd,
 }
 
-/// How a file was at the last look.
+#[derive(Default)]
+struct SharedState {
+    order: Option<Order>,
+    /// The drop-ins, where they are not as they were.
+    news: Option<Dropins>,
+    /// When the look that is under way began.
+    looks_since: Option<Instant>,
+    /// Whether the first look, or the last one that was ordered, is still to be waited for.
+    waited_for: bool,
+    /// It was said that no answer comes, so the next one is news.
+    said_late: bool,
+}
+
+/// To look at all of them.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
-    state: State,
-    /// The look at which it was like this first.
-    since: Instant,
-    /// It was told to be complete like this.
-    complete: bool,
-    /// How it was when it was last taken or refused.
-    taken: Option<State>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Gone,
-    /// There is a name, and nothing behind it that can be looked at.
-    Opaque,
-    Is(Stamp),
+struct Order {
+    defaults: Defaults,
+    is_configured: bool,
 }
 
 impl Following {
-    /// Those of the directory as they are now, or as they were `kept` where they are perhaps being
-    /// written.
+    /// Goes by those that were `kept`, if any were, and looks at them afterwards; `tell` is called
+    /// on another thread when there is news. A first start waits for the first look.
     pub(super) fn start(
         main: &Config,
         kept: Option<&Kept>,
         mountpoint: &Path,
-        surroundings: &Surroundings<'_>,
-    ) -> Self {
+        tell: impl Fn() + Send + 'static,
+    ) -> io::Result<Self> {
         let kept = kept.and_then(|kept| kept.dropins.as_ref());
         let dir = kept.map_or_else(|| main.dropin_dir(), |(dir, _)| dir.clone());
-        let mut following = Self {
-            dropins: Dropins::new(dir),
-            mountpoint: mountpoint.into(),
-            ears: Ears::new(),
-            heard: HashMap::new(),
-            all_complete: false,
-            seen: BTreeMap::new(),
-            first: kept.is_none(),
-            due: None,
-        };
+        let mut dropins = Dropins::new(dir);
+        let surroundings = Surroundings::here(Some(mountpoint));
         for (name, text) in kept.into_iter().flat_map(|(_, texts)| texts) {
-            let dropins = &mut following.dropins;
-            dropins.take(name, text.as_bytes(), &main.defaults, surroundings);
+            dropins.take(name, text.as_bytes(), &main.defaults, &surroundings);
         }
-        following.look(main, surroundings, false);
-        following.first = false;
-        following
-    }
-
-    /// Has `tell` called whenever there is something to hear, on a thread of its own.
-    pub(super) fn on_events(&self, tell: impl Fn() + Send + 'static) -> io::Result<()> {
-        let Some(ears) = &self.ears else {
-            return Ok(());
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            answered: Condvar::new(),
+            bell: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+        });
+        shared.state.lock().waited_for = true;
+        let follower = Follower::new(dropins.clone(), mountpoint.to_owned(), Order::of(main));
+        let occasion = match kept {
+            Some(_) => Occasion::News,
+            None => Occasion::First,
         };
-        let (inotify, told) = (Arc::clone(&ears.inotify), Arc::clone(&ears.told));
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        // Each event wakes once: what there is to read is read by somebody else.
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        epoll::add(&epoll, &*inotify, epoll::EventData::new_u64(0), flags)?;
+        let of_thread = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("dropins".into())
-            .spawn(move || {
-                let _inotify = inotify;
-                loop {
-                    let mut woken = [MaybeUninit::uninit(); 1];
-                    match epoll::wait(&epoll, &mut woken, None) {
-                        Ok(_) if !told.swap(true, Ordering::SeqCst) => tell(),
-                        Ok(_) | Err(Errno::INTR) => {}
-                        Err(err) => return log::error!("drop-ins are not watched: {err}"),
-                    }
-                }
-            })?;
-        Ok(())
+            .spawn(move || follower.run(occasion, &of_thread, tell))?;
+        let mut following = Self { dropins, shared };
+        if kept.is_none() {
+            following.wait(FIRST_LOOK);
+        }
+        Ok(following)
     }
 
-    /// Hears what inotify has to say, and sees to a look soon.
-    pub(super) fn hear(&mut self) {
-        if self.listen() {
-            let soon = Instant::now() + SETTLE;
-            self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
+    /// Has all of them looked at on behalf of a user, who may have changed the main file too.
+    pub(super) fn reload(&mut self, main: &Config) {
+        {
+            let mut state = self.shared.state.lock();
+            state.order = Some(Order::of(main));
+            state.waited_for = true;
+        }
+        if let Err(err) = rustix::io::write(&self.shared.bell, &1_u64.to_ne_bytes()) {
+            log::error!("drop-ins are not read again: {err}");
+        }
+        if !self.wait(RELOAD) {
+            let surroundings = Surroundings::here(None);
+            self.dropins.set_defaults(&main.defaults, &surroundings);
         }
     }
 
-    /// When to look again, where that is before long.
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.due
+    /// Takes the news, if there is any.
+    pub(super) fn take(&mut self) -> bool {
+        let mut state = self.shared.state.lock();
+        if let Some(news) = state.news.take() {
+            self.dropins = news;
+            return true;
+        }
+        let is_late = state.looks_since.is_some_and(|at| at.elapsed() >= LONG);
+        drop(state);
+        is_late && self.say_late()
     }
 
-    /// The main file with the drop-ins as they were at the last look.
+    /// The main file with the drop-ins as they were last taken.
     pub(super) fn join(&self, main: &Config) -> Config {
         self.dropins.join(main)
     }
 
-    /// Reads the files that have changed and settled. Whether one was taken, refused or is gone.
-    pub(super) fn look(
-        &mut self,
-        main: &Config,
-        surroundings: &Surroundings<'_>,
-        now: bool,
-    ) -> bool {
-        self.listen();
-        self.due = None;
-        let dir = self.dropins.dir().to_owned();
-        if let Some(why) = dropin_dir::hidden(&dir, Some(&self.mountpoint)) {
-            return self.dropins.refuse_dir(Some(why));
-        }
-        if let Some(ears) = &mut self.ears {
-            ears.watch(&dir);
-        }
-        let listed = dropin_dir::list(&dir);
-        let mut news = self.dropins.refuse_dir(dropin_dir::why_not(main, &listed));
-        let listed = match listed {
-            Ok(listed) => listed,
-            Err(err) if err.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
-            // That says nothing of the files.
-            Err(_) => return news,
-        };
-        let names: BTreeSet<String> = (listed.keys())
-            .chain(self.seen.keys())
-            .cloned()
-            .chain(self.dropins.names().map(str::to_owned))
-            .collect();
-        for name in names {
-            let state = match listed.get(&name) {
-                None => State::Gone,
-                Some(None) => State::Opaque,
-                Some(Some(stamp)) => State::Is(*stamp),
-            };
-            news |= self.look_at(&name, state, now, main, surroundings);
-        }
-        self.heard.clear();
-        self.all_complete = false;
-        news
+    /// What is wrong with the directory, in words.
+    pub(super) fn complaint(&self) -> Option<String> {
+        self.dropins.dir_wrong().map(ToString::to_string)
     }
 
-    /// Looks at all of them on behalf of a user who says that they have changed, and perhaps the
-    /// main file too.
-    pub(super) fn reload(&mut self, main: &Config, surroundings: &Surroundings<'_>) {
-        self.dropins.set_defaults(&main.defaults, surroundings);
-        for seen in self.seen.values_mut() {
-            seen.taken = None;
-        }
-        self.look(main, surroundings, true);
-    }
-
-    /// Looks at one file. Whether it was taken, refused or is gone.
-    fn look_at(
-        &mut self,
-        name: &str,
-        state: State,
-        now: bool,
-        main: &Config,
-        surroundings: &Surroundings<'_>,
-    ) -> bool {
-        let seen = self.seen.entry(name.into()).or_insert(Seen {
-            state,
-            since: Instant::now(),
-            complete: false,
-            taken: None,
-        });
-        if seen.state != state {
-            seen.state = state;
-            seen.since = Instant::now();
-            seen.complete = self.all_complete;
-        }
-        if let Some(complete) = self.heard.get(name) {
-            seen.complete = *complete;
-        }
-        let seen = *seen;
-        if seen.taken == Some(state) {
+    /// Waits for the answer to the last order; whether it came.
+    fn wait(&mut self, patience: Duration) -> bool {
+        let mut state = self.shared.state.lock();
+        let waiting = |state: &mut SharedState| state.waited_for;
+        let answered = &self.shared.answered;
+        let result = answered.wait_while_for(&mut state, waiting, patience);
+        drop(state);
+        if result.timed_out() {
+            self.say_late();
             return false;
         }
-        let patience = self.patience(name, &seen, now);
-        let quiet = quiet(&seen);
-        if quiet < patience {
-            self.look_in(patience - quiet);
-            return false;
-        }
-        if state == State::Gone {
-            self.dropins.remove(name);
-            self.seen.remove(name);
-            return true;
-        }
-        match dropin_dir::read(&self.dropins.dir().join(name)) {
-            // It changes just now.
-            Ok((stamp, _)) if state != State::Is(stamp) => {
-                self.look_in(SETTLE);
-                return false;
-            }
-            Ok((_, text)) => self.dropins.take(name, &text, &main.defaults, surroundings),
-            Err(why) => self.dropins.refuse(name, why),
-        }
-        if let Some(seen) = self.seen.get_mut(name) {
-            seen.taken = Some(state);
-        }
+        self.take();
         true
     }
 
-    /// For how long a file must stay as it is before that counts. What defines something is not
-    /// given up for what may be half-written, and what is gone may be about to be replaced.
-    fn patience(&self, name: &str, seen: &Seen, now: bool) -> Duration {
-        let is_new = self.dropins.text(name).is_none();
-        let untouched = matches!(
-            (seen.state, seen.taken),
-            (State::Is(now), Some(State::Is(before))) if now.content == before.content
-        );
-        match seen.state {
-            _ if self.first => Duration::ZERO,
-            State::Gone | State::Opaque => SETTLE,
-            State::Is(_) if now && (seen.complete || is_new) => Duration::ZERO,
-            State::Is(_) if seen.complete || untouched => SETTLE,
-            State::Is(_) if is_new => SETTLE_NEW,
-            State::Is(_) => SETTLE_UNTOLD,
-        }
-    }
-
-    fn look_in(&mut self, time: Duration) {
-        let then = Instant::now() + time;
-        self.due = Some(self.due.map_or(then, |due| due.min(then)));
-    }
-
-    /// Hears all there is; whether there was anything about drop-ins.
-    fn listen(&mut self) -> bool {
-        let Some(ears) = &self.ears else {
-            return false;
-        };
-        ears.told.store(false, Ordering::SeqCst);
-        let dir = self.dropins.dir();
-        let mut concerns_us = false;
-        let mut buffer = [MaybeUninit::uninit(); 16 << 10];
-        let mut reader = Reader::new(&*ears.inotify, &mut buffer);
-        // Without events there is an error that says so.
-        while let Ok(event) = reader.next() {
-            let name = event.file_name().map_or(&b""[..], |name| name.to_bytes());
-            let (name, events) = (OsStr::from_bytes(name), event.events());
-            let is_new = events.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
-            if Some(event.wd()) == ears.dir {
-                concerns_us = true;
-                let path = dir.join(name);
-                match name.to_str().filter(|name| dropin_dir::is_dropin(name)) {
-                    Some(name) if events.intersects(COMPLETE) => {
-                        self.heard.insert(name.into(), true);
-                    }
-                    Some(name) if events.contains(ReadFlags::CREATE) => {
-                        self.heard.insert(name.into(), is_link(&path));
-                    }
-                    Some(name) if events.contains(ReadFlags::MODIFY) => {
-                        self.heard.insert(name.into(), false);
-                    }
-                    Some(_) => {}
-                    // Files may be links into what was exchanged, as `..data` of Kubernetes is.
-                    None => self.all_complete |= is_new && is_symlink(&path),
-                }
-            } else if Some(event.wd()) == ears.beside {
-                if dir.file_name() == Some(name) {
-                    concerns_us = true;
-                    self.all_complete |=
-                        events.contains(ReadFlags::MOVED_TO) || is_new && is_symlink(dir);
-                }
-            } else {
-                // A watch ended, or some events were lost.
-                concerns_us = true;
-            }
-        }
-        concerns_us
+    fn say_late(&mut self) -> bool {
+        self.shared.state.lock().said_late = true;
+        let why = "does not answer; the drop-ins in it are taken when it does";
+        self.dropins.refuse_dir(Some(why.into()))
     }
 }
 
-const COMPLETE: ReadFlags = ReadFlags::CLOSE_WRITE.union(ReadFlags::MOVED_TO);
-
-impl Ears {
-    fn new() -> Option<Self> {
-        match inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC) {
-            Ok(inotify) => Some(Self {
-                inotify: Arc::new(inotify),
-                dir: None,
-                beside: None,
-                told: Arc::new(AtomicBool::new(false)),
-            }),
-            Err(err) => {
-                log::warn!("drop-ins are looked at every some seconds, for inotify fails: {err}");
-                None
-            }
-        }
-    }
-
-    /// Watches the directory that is there now, and for another in its place.
-    fn watch(&mut self, dir: &Path) {
-        let beside = dir.parent().unwrap_or(Path::new("/"));
-        for (path, flags, watch) in [
-            (beside, BESIDE_DIR, &mut self.beside),
-            (dir, IN_DIR, &mut self.dir),
-        ] {
-            // Where it is watched already, this says so.
-            let new = inotify::add_watch(&*self.inotify, path, flags).ok();
-            if let Some(old) = *watch
-                && new != Some(old)
-            {
-                // One that was removed has no watch any more.
-                let _ = inotify::remove_watch(&*self.inotify, old);
-            }
-            *watch = new;
+impl Order {
+    fn of(main: &Config) -> Self {
+        Self {
+            defaults: main.defaults,
+            is_configured: main.mount.dropin_dir.is_some(),
         }
     }
 }
 
-/// How long a file has been like this, as we or its time know.
-fn quiet(seen: &Seen) -> Duration {
-    let State::Is(stamp) = seen.state else {
-        return seen.since.elapsed();
-    };
-    let since_change = || {
-        let (seconds, nanoseconds) = stamp.ctime;
-        let time = Duration::new(seconds.try_into().ok()?, nanoseconds.try_into().ok()?);
-        SystemTime::now().duration_since(UNIX_EPOCH + time).ok()
-    };
-    seen.since.elapsed().max(since_change().unwrap_or_default())
-}
+impl Shared {
+    fn take_order(&self) -> Option<Order> {
+        // It rings once for all orders so far.
+        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+        self.state.lock().order.take()
+    }
 
-/// What is linked was complete before.
-fn is_link(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink() || found.nlink() > 1)
-}
+    fn look_begins(&self) {
+        self.state.lock().looks_since = Some(Instant::now());
+    }
 
-fn is_symlink(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink())
+    /// Whether there is something to tell.
+    fn look_ends(&self, dropins: &Dropins, has_news: bool) -> bool {
+        let mut state = self.state.lock();
+        let is_news = std::mem::take(&mut state.said_late) || has_news;
+        if is_news {
+            state.news = Some(dropins.clone());
+        }
+        state.looks_since = None;
+        // An order that came meanwhile is still to be obeyed.
+        if state.order.is_none() {
+            state.waited_for = false;
+            self.answered.notify_all();
+        }
+        is_news
+    }
 }

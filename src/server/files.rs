@@ -23,7 +23,7 @@ use crate::publish::{Known, News};
 use crate::source::{Stat, Told};
 use crate::tree::{Change, Ownership};
 use planted::{Planted, Step};
-use znode::{State, Znode};
+use znode::{Stale, State, Znode};
 
 /// The configured nodes and trees, and what is known of their znodes.
 #[derive(Default)]
@@ -43,6 +43,8 @@ pub(super) struct Files {
     may_break: bool,
     /// Whether there is a session.
     connected: bool,
+    /// Whether it is with a server that may be behind.
+    read_only: bool,
     /// Why there is none, if there is none.
     disconnected: Option<String>,
     /// How many changes the audit found that no watch told of.
@@ -281,6 +283,11 @@ impl Files {
         self.disconnected.as_deref()
     }
 
+    /// Whether there is a session, and with a server that may be behind.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
     /// How many changes the audit found that no watch told of.
     pub(super) fn n_repaired(&self) -> u64 {
         self.n_repaired
@@ -300,6 +307,7 @@ impl Files {
     pub(super) fn update(&mut self, update: Update) -> Vec<Noted> {
         match update {
             Update::Content { path, value } => {
+                let read_only = self.read_only;
                 let Some(znode) = self.heard(&path, State::Live) else {
                     return Vec::new();
                 };
@@ -311,7 +319,8 @@ impl Files {
                 znode.content = Some(content);
                 znode.told = Some(Told::Content(value.stat));
                 znode.has_children = value.stat.num_children > 0;
-                (znode.stale, znode.kept_as_of) = (None, None);
+                let stale = || Stale::from_now(SystemTime::now());
+                (znode.stale, znode.kept_as_of) = (read_only.then(stale), None);
                 let noted = self.show_all(&path);
                 self.mend(&path);
                 noted
@@ -343,12 +352,14 @@ impl Files {
                 self.examine_patterns();
                 Vec::new()
             }
-            Update::Connected { .. } => {
+            Update::Connected { read_only, .. } => {
                 (self.connected, self.disconnected) = (true, None);
+                self.read_only = read_only;
                 Vec::new()
             }
             Update::Disconnected { reason } => {
                 (self.connected, self.disconnected) = (false, Some(reason));
+                self.read_only = false;
                 let now = SystemTime::now();
                 for znode in self.znodes.values_mut() {
                     // What is kept of a deleted znode gets no older by that.
@@ -554,9 +565,11 @@ impl Files {
     }
 
     /// Whether there is nothing to wait for: something is known of every znode, be it from before,
-    /// and nobody is there to ask. `patience` is over or not: without it one failure is enough.
+    /// and nobody is there to ask who could confirm it. `patience` is over or not: without it one failure is enough.
     pub(super) fn is_all_there_is(&self, patience_is_over: bool) -> bool {
-        if self.connected || !(patience_is_over || self.disconnected.is_some()) {
+        let is_served = self.connected && !self.read_only;
+        let is_told = self.read_only || self.disconnected.is_some();
+        if is_served || !(patience_is_over || is_told) {
             return false;
         }
         let progress = self.progress();

@@ -100,15 +100,17 @@ impl Linking {
         linking
     }
 
-    /// These nodes are to have their links, and no others.
-    pub(super) fn keep(&self, nodes: &[Node]) {
-        let outside = nodes.iter().filter(|node| node.is_outside);
-        self.want(outside.map(|node| node.dest.clone()).collect());
+    /// What is configured is to have its links, and no more.
+    pub(super) fn keep(&self, config: &Config) {
+        let nodes = config.nodes.iter().map(|node| (node.is_outside, &node.dest));
+        let trees = config.trees.iter().map(|tree| (tree.is_outside, &tree.dest));
+        let outside = nodes.chain(trees).filter(|(is_outside, _)| *is_outside);
+        self.want(outside.map(|(_, dest)| dest.clone()).collect());
     }
 
     /// [`Linking::keep`], waited for a little.
-    pub(super) fn keep_first(&self, nodes: &[Node]) {
-        self.keep(nodes);
+    pub(super) fn keep_first(&self, config: &Config) {
+        self.keep(config);
         let deadline = Instant::now() + FIRST;
         let mut state = self.shared.state.lock();
         while state.n_waiting > 0 {
@@ -185,7 +187,7 @@ impl State {
 impl Server {
     /// The links of the configuration as it is now.
     pub(super) fn keep_links(&self) {
-        self.linking.keep(&self.config.nodes);
+        self.linking.keep(&self.config);
     }
 }
 

@@ -35,7 +35,7 @@ impl Server {
             .send(Command::Watch(wanted))
             .expect("the receiver is here");
         let (source, interval) = (
-            service::zookeeper(&self.config),
+            service::zookeeper_to_read(&self.config),
             self.config.heartbeat_interval,
         );
         let tell = self.tell.clone();

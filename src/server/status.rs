@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use super::configuration::memory;
 use super::files::Progress;
-use super::{Error, Server, first, keeping};
+use super::{Error, READ_ONLY, Server, first, keeping};
 use crate::config::dropins::Listed;
 use crate::processes::ToKeeper;
 use crate::source::zookeeper;
@@ -33,7 +33,10 @@ impl Server {
             "left_out": first(&left_out).collect::<Vec<_>>(),
             "cache": keeping::status(self.cache.as_deref()),
             "links": self.linking.status(),
-            "zookeeper": self.desk.lock().files.disconnected().unwrap_or("connected"),
+            "zookeeper": match &*self.desk.lock() {
+                desk if desk.files.is_read_only() => "read-only",
+                desk => desk.files.disconnected().unwrap_or("connected"),
+            },
             "repaired_by_audit": self.desk.lock().files.n_repaired(),
             "garbled_replies": garbled.n,
             "last_garbled_reply": garbled.last,
@@ -59,6 +62,9 @@ impl Server {
         if let Some(reason) = self.desk.lock().files.disconnected() {
             complaints.push(format!("ZooKeeper is not reached: {reason}"));
         }
+        if self.desk.lock().files.is_read_only() {
+            complaints.push(READ_ONLY.into());
+        }
         if n_stale > 0 {
             complaints.push(format!("{n_stale} files may be old"));
         }
@@ -75,6 +81,7 @@ impl Server {
             1 => complaints.push("1 drop-in is wrong".into()),
             n => complaints.push(format!("{n} drop-ins are wrong")),
         }
+        complaints.extend(self.dropins.complaint());
         complaints.extend(keeping::complaint(self.cache.as_deref()));
         complaints.extend(self.linking.complaint());
         complaints

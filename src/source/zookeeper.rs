@@ -13,12 +13,12 @@
 
 mod caught;
 mod connecting;
+mod rounds;
 mod tls;
 mod waiting;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ use zookeeper_client as zk;
 pub use self::caught::Garbled;
 use self::caught::{catching, count};
 use self::connecting::{holding_tasks, why_unreachable};
+use self::rounds::Rounds;
 pub use self::tls::Tls;
 use self::waiting::{Asked, Waiting};
 use crate::path::ZnodePath;
@@ -43,21 +44,33 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// is over a silent server is not left.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// How long a session with a read-only server goes on before it is looked for a better one, and
+/// between looks; anything up to twice as long, for a whole fleet has such sessions at once.
+const SEEK_INTERVAL: Duration = Duration::from_secs(2);
+
 /// Reads the digest credentials (`user:password` each), or says why it cannot.
 pub type Credentials = Box<dyn Fn() -> Result<Vec<Vec<u8>>, String> + Send + Sync>;
 
 /// A ZooKeeper service.
 pub struct ZooKeeper {
+    service: Service,
+    rounds: Rounds,
+    /// A session with a quorum, made while there was one without: the next to be used.
+    found: Arc<Mutex<Option<ZooKeeperSession>>>,
+}
+
+/// How its servers are spoken to.
+#[derive(Clone)]
+struct Service {
     /// `host:port` each, in an order of our own: a fleet must not meet at the first one.
     hosts: Vec<String>,
     /// Prefixed to every path by the client; empty or starting with a slash.
     chroot: String,
     timeout: Duration,
-    credentials: Credentials,
+    credentials: Arc<dyn Fn() -> Result<Vec<Vec<u8>>, String> + Send + Sync>,
     /// Whether they are for SASL, or each for the scheme `digest`.
     has_sasl: bool,
     tls: Option<Tls>,
-    n_attempts: AtomicUsize,
 }
 
 /// A session of [`ZooKeeper`].
@@ -66,8 +79,9 @@ pub struct ZooKeeperSession {
     timeout: Duration,
     /// Those it was made with.
     credentials: Vec<Vec<u8>>,
-    /// Holds the reason once the connection is gone.
+    /// Holds the reason once the connection is gone, or to be left.
     lost: watch::Receiver<Option<String>>,
+    tell_lost: watch::Sender<Option<String>>,
     tasks: Vec<AbortHandle>,
     waiting: Arc<Mutex<Waiting>>,
     /// Why the stream cannot be read, once a request has said so.
@@ -100,24 +114,35 @@ impl ZooKeeper {
             _ => String::new(),
         };
         Self {
-            hosts,
-            chroot,
-            timeout,
-            credentials,
-            has_sasl: false,
-            tls: None,
-            n_attempts: AtomicUsize::new(0),
+            rounds: Rounds::new(hosts.len(), false),
+            found: Arc::default(),
+            service: Service {
+                hosts,
+                chroot,
+                timeout,
+                credentials: credentials.into(),
+                has_sasl: false,
+                tls: None,
+            },
         }
     }
 
     /// Speaks TLS, or plain text.
-    pub fn with_tls(self, tls: Option<Tls>) -> Self {
-        Self { tls, ..self }
+    pub fn with_tls(mut self, tls: Option<Tls>) -> Self {
+        self.service.tls = tls;
+        self
     }
 
     /// Uses the credential, which must be one, for SASL DIGEST-MD5.
-    pub fn with_sasl_digest_md5(self, has_sasl: bool) -> Self {
-        Self { has_sasl, ..self }
+    pub fn with_sasl_digest_md5(mut self, has_sasl: bool) -> Self {
+        self.service.has_sasl = has_sasl;
+        self
+    }
+
+    /// Takes a server without a quorum where no other serves, until one does.
+    pub fn with_read_only(mut self, read_only: bool) -> Self {
+        self.rounds = Rounds::new(self.service.hosts.len(), read_only);
+        self
     }
 }
 
@@ -125,10 +150,45 @@ impl Source for ZooKeeper {
     type Session = ZooKeeperSession;
 
     async fn connect(&self) -> Result<ZooKeeperSession, ConnectError> {
-        let attempt = self.n_attempts.fetch_add(1, Ordering::Relaxed);
-        let host = self.hosts[attempt % self.hosts.len()].clone();
+        let found = self.found.lock().take();
+        if let Some(session) = found.filter(|found| found.lost.borrow().is_none()) {
+            return Ok(session);
+        }
+        let (at, read_only) = self.rounds.next();
+        let mut session = self
+            .service
+            .connect(&self.service.hosts[at], read_only)
+            .await?;
+        self.rounds.served(at);
+        if session.is_read_only() {
+            let (service, found) = (self.service.clone(), Arc::clone(&self.found));
+            session.leave_after(async move {
+                *found.lock() = Some(service.seek_quorum().await);
+                "a server with a quorum is reached".into()
+            });
+        }
+        Ok(session)
+    }
+
+    fn n_hosts(&self) -> usize {
+        self.rounds.n_attempts()
+    }
+
+    fn has_other_credentials(&self, session: &ZooKeeperSession) -> bool {
+        (self.service.credentials)().is_ok_and(|now| now != session.credentials)
+    }
+}
+
+impl Service {
+    /// One attempt at one server.
+    async fn connect(&self, host: &str, read_only: bool) -> Result<ZooKeeperSession, ConnectError> {
+        let unreachable = |reason| ConnectError::Unreachable {
+            host: host.into(),
+            reason,
+        };
         let mut connector = zk::Client::connector()
             .with_session_timeout(self.timeout)
+            .with_readonly(read_only)
             .with_fail_eagerly();
         let credentials = (self.credentials)().map_err(ConnectError::Credentials)?;
         if self.has_sasl {
@@ -146,8 +206,8 @@ impl Source for ZooKeeper {
         if let Some(tls) = &tls {
             let options = tls.options().map_err(ConnectError::Certificates)?;
             connector = connector.with_tls(options);
-            if let Err(reason) = tls::server_name(&host) {
-                return Err(ConnectError::Unreachable { host, reason });
+            if let Err(reason) = tls::server_name(host) {
+                return Err(unreachable(reason));
             }
         }
         let cluster = format!("{host}{}", self.chroot);
@@ -172,10 +232,10 @@ impl Source for ZooKeeper {
                 reason
             }
             Ok(Ok((Err(zk::Error::AuthFailed), _))) => {
-                return Err(ConnectError::AuthFailed { host });
+                return Err(ConnectError::AuthFailed { host: host.into() });
             }
             // The client keeps the cause to its log ("no available hosts"), so ask again.
-            Ok(Ok((Err(_), _))) => why_unreachable(&host, tls, patience).await,
+            Ok(Ok((Err(_), _))) => why_unreachable(host, tls, patience).await,
             Ok(Err(words)) => {
                 let reason = format!("the client panicked: {words}");
                 count(&reason);
@@ -183,21 +243,28 @@ impl Source for ZooKeeper {
             }
             Err(_) => format!("no answer within {:.1} s", patience.as_secs_f64()),
         };
-        Err(ConnectError::Unreachable { host, reason })
+        Err(unreachable(reason))
     }
 
-    fn n_hosts(&self) -> usize {
-        self.hosts.len()
-    }
-
-    fn has_other_credentials(&self, session: &ZooKeeperSession) -> bool {
-        (self.credentials)().is_ok_and(|now| now != session.credentials)
+    /// A session with a server that has a quorum, however long that takes.
+    async fn seek_quorum(&self) -> ZooKeeperSession {
+        loop {
+            tokio::time::sleep(SEEK_INTERVAL.mul_f64(1.0 + fastrand::f64())).await;
+            // The one in use, too: behind its name there may be several.
+            for host in &self.hosts {
+                match self.connect(host, false).await {
+                    Ok(session) => return session,
+                    Err(err) => log::debug!("ZooKeeper: {err}; read-only for now"),
+                }
+            }
+        }
     }
 }
 
 impl ZooKeeperSession {
     fn new(client: zk::Client, spawned: Vec<spawns_core::Task>, credentials: Vec<Vec<u8>>) -> Self {
         let (tell_lost, lost) = watch::channel(None);
+        let tell = tell_lost.clone();
         let mut states = client.state_watcher();
         let serving: Vec<_> = spawned
             .into_iter()
@@ -239,7 +306,7 @@ impl ZooKeeperSession {
                     reason.into()
                 }
             };
-            tell_lost.send_replace(Some(reason));
+            tell.send_replace(Some(reason));
         });
         tasks.push(watching.abort_handle());
         Self {
@@ -247,10 +314,20 @@ impl ZooKeeperSession {
             client: Arc::new(client),
             credentials,
             lost,
+            tell_lost,
             tasks,
             waiting,
             out_of_step,
         }
+    }
+
+    /// The session is to be left as soon as `better` gives a reason.
+    fn leave_after(&mut self, better: impl Future<Output = String> + Send + 'static) {
+        let tell = self.tell_lost.clone();
+        let seeking = tokio::spawn(async move {
+            tell.send_replace(Some(better.await));
+        });
+        self.tasks.push(seeking.abort_handle());
     }
 
     /// Makes a request; whatever the client does with a garbled reply (a short body of getData

@@ -5,7 +5,7 @@ use std::path::Path;
 use livedata::config::check;
 use livedata::config::dropin::{Dropin, parse_dropin};
 use livedata::config::dropin_dir::is_dropin;
-use livedata::config::dropins::Dropins;
+use livedata::config::dropins::{Dropins, Taken};
 use livedata::config::{Config, Error, OnDelete, OnDisconnect, Provider, Sasl, Surroundings, Tls};
 use proptest::prelude::*;
 
@@ -20,6 +20,8 @@ const SURROUNDINGS: Surroundings<'static> = Surroundings {
     },
     uid: 1234,
     gid: 5678,
+    user: &|name| Ok((name == "root").then_some(0)),
+    group: &|name| Ok((name == "root").then_some(0)),
 };
 
 fn parse(text: impl AsRef<[u8]>) -> Result<Config, Error> {
@@ -430,6 +432,7 @@ fn a_connection_that_is_secure() {
     let text = "zookeeper.hosts = zk01
 zookeeper.credentials = secret/zk
 zookeeper.sasl_mechanism = DIGEST-MD5
+zookeeper.read_only = yes
 zookeeper.tls = true
 zookeeper.ca_cert = pem/ca.pem
 zookeeper.cert = /etc/c.pem
@@ -443,6 +446,7 @@ zookeeper.key = c.key
     let config = config.unwrap();
     assert_eq!(config.problems, []);
     assert_eq!(config.zookeeper.sasl, Some(Sasl::DigestMd5));
+    assert!(config.zookeeper.read_only);
     assert_eq!(
         config.zookeeper.tls,
         Some(Tls {
@@ -452,11 +456,12 @@ zookeeper.key = c.key
     );
     assert_eq!(
         check::table(&config),
-        "ZooKeeper zk01:2181, session timeout 5s, credentials secret/zk by SASL digest-md5, TLS with \
-         the CAs in /etc/live/pem/ca.pem as /etc/c.pem\nno nodes\n"
+        "ZooKeeper zk01:2181, session timeout 5s, read-only servers will do, credentials secret/zk \
+         by SASL digest-md5, TLS with the CAs in /etc/live/pem/ca.pem as /etc/c.pem\nno nodes\n"
     );
     let zookeeper = &check::json(&config)["zookeeper"];
     assert_eq!(zookeeper["sasl_mechanism"], "digest-md5");
+    assert_eq!(zookeeper["read_only"], true);
     assert_eq!(
         zookeeper["tls"],
         serde_json::json!({
@@ -645,15 +650,15 @@ fn keys_of_later_versions() {
             ],
         ),
         (
-            "mount.xattr = true\nmount.status_dir = d\nzookeeper.read_only = on",
+            "mount.xattr = true\nmount.status_dir = d",
             &[
                 "warning: live.ini:4: mount.status_dir: not supported by this version yet; ignored",
-                "warning: live.ini:5: zookeeper.read_only: not supported by this version yet; ignored",
             ],
         ),
         (
             // These ask for what is so anyway.
             "mount.xattr = false\nzookeeper.read_only = off\n",
+            "mount.xattr = false\nmount.links = no\n",
             &[],
         ),
     ]);
@@ -973,6 +978,54 @@ all   /          d/all      424242:root  0444  0555  all    -            -
 }
 
 #[test]
+fn a_drop_in_waits_for_a_user_database_that_fails() {
+    let main = parse("zookeeper.hosts = zk01").unwrap();
+    let works = SURROUNDINGS;
+    let fails = Surroundings {
+        user: &|_| Err(std::io::ErrorKind::Interrupted.into()),
+        ..SURROUNDINGS
+    };
+    let nodes = |dropins: &Dropins| -> Vec<(String, u32)> {
+        let nodes = dropins.join(&main).nodes.into_iter();
+        nodes.map(|node| (node.name, node.uid)).collect()
+    };
+    let expected = |nodes: &[(&str, u32)]| -> Vec<(String, u32)> {
+        let nodes = nodes.iter();
+        nodes.map(|(name, uid)| ((*name).into(), *uid)).collect()
+    };
+    let before = "nodes.a.source = /a\nnodes.a.owner = root\nnodes.b.source = /b";
+    let after = format!("{before}\nnodes.c.source = /c\nnodes.c.owner = 7");
+    let mut dropins = Dropins::new("mount.d".into());
+    // What is certain is there at once.
+    let taken = dropins.take("x.ini", before.as_bytes(), &main.defaults, &fails);
+    assert_eq!(taken, Taken::ForNow);
+    assert_eq!(nodes(&dropins), expected(&[("b", 1234)]));
+    let taken = dropins.take("x.ini", before.as_bytes(), &main.defaults, &works);
+    assert_eq!(taken, Taken::Finally);
+    assert_eq!(nodes(&dropins), expected(&[("a", 0), ("b", 1234)]));
+    // Then it keeps what it has.
+    let taken = dropins.take("x.ini", after.as_bytes(), &main.defaults, &fails);
+    assert_eq!(taken, Taken::ForNow);
+    dropins.set_defaults(&main.defaults, &fails);
+    assert_eq!(nodes(&dropins), expected(&[("a", 0), ("b", 1234)]));
+    let error = dropins.join(&main).dropins[0].error.clone().unwrap();
+    assert!(
+        error.contains("cannot look up the user \"root\""),
+        "{error}"
+    );
+    let taken = dropins.take("x.ini", after.as_bytes(), &main.defaults, &works);
+    assert_eq!(taken, Taken::Finally);
+    let all = expected(&[("a", 0), ("b", 1234), ("c", 7)]);
+    assert_eq!(nodes(&dropins), all);
+    assert_eq!(dropins.join(&main).problems, []);
+    // That there is no such user is certain.
+    let wrong = after.replace("root", "nobody-of-this-name");
+    let taken = dropins.take("x.ini", wrong.as_bytes(), &main.defaults, &works);
+    assert_eq!(taken, Taken::Finally);
+    assert_eq!(nodes(&dropins), expected(&[("b", 1234), ("c", 7)]));
+}
+
+#[test]
 fn files_that_cannot_be_read() {
     let error = Config::load(Path::new("/nowhere/live.ini"), None).unwrap_err();
     assert_eq!(
@@ -1050,6 +1103,7 @@ warning: live.ini:13: zookeeper.host: unknown key; did you mean zookeeper.hosts?
                 "credentials": ["secret/zk"],
                 "tls": null,
                 "sasl_mechanism": null,
+                "read_only": false,
             },
             "heartbeat_interval_ms": 300_000,
             "cache_dir": null,

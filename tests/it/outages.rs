@@ -6,6 +6,7 @@ mod history;
 mod members;
 mod never_away;
 mod poison;
+mod read_only;
 mod resync;
 mod servers;
 mod sessions;

@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use anyhow::Context;
 use livedata::config::Config;
@@ -14,6 +16,9 @@ use log::LevelFilter;
 use crate::background::{self, Reporter};
 use crate::cli::Mount;
 use crate::progress::ProgressLine;
+
+/// How long drop-ins are waited for that are on a file system which does not answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(mut arguments: Mount) -> anyhow::Result<ExitCode> {
     let started_in = std::env::current_dir().unwrap_or_else(|_| "/".into());
@@ -154,7 +159,15 @@ fn refuse_hidden(config: &Path, mountpoint: &Path) -> anyhow::Result<()> {
 /// Says what is wrong with the configuration while there is a terminal; with --strict that is the
 /// end. In the foreground the server says it.
 fn refuse_problems(arguments: &Mount) -> anyhow::Result<()> {
-    let config = Config::load_all(&arguments.config, Some(&arguments.mountpoint))?;
+    let (file, mountpoint) = (arguments.config.clone(), arguments.mountpoint.clone());
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || drop(tell.send(Config::load_all(&file, Some(&mountpoint)))));
+    let Ok(config) = told.recv_timeout(PATIENCE) else {
+        // The server tries again, and says what it finds.
+        log::warn!("the drop-ins are not read within {PATIENCE:?}; going on");
+        return Ok(());
+    };
+    let config = config?;
     for problem in &config.problems {
         log::warn!("{problem}");
     }

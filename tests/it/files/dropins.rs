@@ -1,12 +1,12 @@
 //! Drop-ins: files with more nodes, followed while the mount runs.
 
 use std::fs::{self, File, Permissions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use livedata::keeper;
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -67,18 +67,9 @@ fn sandbox(name: &str) -> Sandbox {
     sandbox
 }
 
-/// What the server says of itself; null where it does not answer.
-fn details(mount: &Mount) -> Value {
-    let answer = keeper::ask(&mount.root(), Duration::from_secs(5)).ok();
-    let mut status: Value = answer
-        .and_then(|answer| serde_json::from_str(&answer).ok())
-        .unwrap_or(Value::Null);
-    status["details"].take()
-}
-
 /// What is wrong with each drop-in, in name order; null where nothing is.
 fn errors(mount: &Mount) -> Vec<Value> {
-    let details = details(mount);
+    let details = mount.details();
     let dropins = details["dropins"].as_array().cloned().unwrap_or_default();
     dropins
         .into_iter()
@@ -94,14 +85,22 @@ fn wait_for_error(mount: &Mount, what: &str) {
             .iter()
             .any(|error| error.as_str().is_some_and(|error| error.contains(what)))
     });
-    let complaints = details(mount)["complaints"].to_string();
+    let complaints = mount.details()["complaints"].to_string();
     assert!(complaints.contains("1 drop-in is wrong"), "{complaints}");
+}
+
+/// Waits until the status complains of the directory.
+#[track_caller]
+fn wait_for_complaint(mount: &Mount, what: &str) {
+    wait_until(SOON, &format!("the status complains {what:?}"), || {
+        mount.details()["complaints"].to_string().contains(what)
+    });
 }
 
 #[track_caller]
 fn wait_until_right(mount: &Mount) {
     wait_until(SOON, "all drop-ins are right", || {
-        let details = details(mount);
+        let details = mount.details();
         details["complaints"] == serde_json::json!([]) && errors(mount).iter().all(Value::is_null)
     });
 }
@@ -311,7 +310,7 @@ fn a_drop_in_that_others_can_write_is_refused() {
     );
     // What a link points to counts, and a pipe is not waited for.
     symlink(&path, dropins.path("link.ini")).unwrap();
-    let made = std::process::Command::new("mkfifo")
+    let made = Command::new("mkfifo")
         .arg(dropins.path("pipe.ini"))
         .status();
     assert!(made.unwrap().success());
@@ -378,7 +377,7 @@ fn a_successor_keeps_what_a_drop_in_defined() {
         }
         kill_process(server, Signal::KILL).unwrap();
         wait_until(SOON, "another server", || {
-            mount.server().is_some_and(|other| other != server) && !details(&mount).is_null()
+            mount.server().is_some_and(|other| other != server) && !mount.details().is_null()
         });
         let content = format!("after {n}");
         for (name, file) in [("a", "a"), ("b", "b"), ("c", "dir/c")] {
@@ -388,9 +387,13 @@ fn a_successor_keeps_what_a_drop_in_defined() {
         }
     }
     assert_ne!(["a", "b", "dir/c"].map(|file| mount.ino(file)), inos);
-    wait_for_error(&mount, "a.ini:1");
-    assert!(mount.has("a") && mount.has("dir/c"));
+    // The writer of the other one is slow, and goes on.
     let mut half = half.unwrap();
+    wait_until(SOON, "a.ini is wrong", || {
+        half.write_all(b"#\n").unwrap();
+        errors(&mount)[0].to_string().contains("a.ini:1")
+    });
+    assert!(mount.has("a") && mount.has("dir/c"));
     half.write_all(b"nodes.c.source = /c\n").unwrap();
     drop(half);
     mount.wait_for_content("c", "after 3");
@@ -406,15 +409,31 @@ fn the_directory_may_come_and_go() {
     let ino = mount.ino("main");
     let dir = mount.config().with_file_name("mount.d");
     assert_eq!(mount.n_logged("mount.d"), 0, "nobody asked for it");
-    for _ in 0..2 {
+    for n in 1..=2 {
         fs::create_dir(&dir).unwrap();
         fs::write(dir.join("a.ini"), "nodes.a.source = /a").unwrap();
         mount.wait_for_content("a", "a");
         fs::write(dir.join("b.ini"), "nodes.b.source = /b").unwrap();
         mount.wait_for_content("b", "b");
+        // It is the directory that is away, not the files.
+        let inos = || (mount.ino("a"), mount.ino("b"));
+        let before = inos();
+        let elsewhere = dir.with_file_name("elsewhere");
+        fs::rename(&dir, &elsewhere).unwrap();
+        wait_for_complaint(&mount, "there are no drop-ins any more");
+        mount.wait_for_log(2 * n - 1, "there are no drop-ins any more");
+        holds_for(Duration::from_secs(3), "they stay", || inos() == before);
+        mount.signal(Signal::HUP);
+        mount.wait_for_log(n, "reloaded: 3 nodes");
+        fs::rename(&elsewhere, &dir).unwrap();
+        wait_until_right(&mount);
+        assert_eq!(inos(), before);
         fs::remove_dir_all(&dir).unwrap();
+        let start = Instant::now();
         mount.wait_until_gone("a");
+        assert!(start.elapsed() > Duration::from_secs(8), "they had time");
         mount.wait_until_gone("b");
+        wait_until_right(&mount);
     }
     // As Kubernetes shows a config map: one rename exchanges all files.
     let version = |n: usize, node: &str| {
@@ -433,6 +452,182 @@ fn the_directory_may_come_and_go() {
     mount.wait_for_content("b", "b");
     mount.wait_until_gone("a");
     assert_eq!(mount.ino("main"), ino);
+}
+
+/// Anybody could write there, as far as the mode of the volume says, but not to what is in it.
+#[test]
+fn the_data_of_a_kubernetes_volume_may_be_named() {
+    let sandbox = sandbox("dropins-volume");
+    let volume = tempfile::tempdir().unwrap();
+    fs::set_permissions(volume.path(), Permissions::from_mode(0o777)).unwrap();
+    let path = |name: &str| volume.path().join(name);
+    let version = |n: usize, node: &str| {
+        fs::create_dir(path(&format!("..{n}"))).unwrap();
+        let text = format!("nodes.{node}.source = /{node}");
+        fs::write(path(&format!("..{n}/x.ini")), text).unwrap();
+        symlink(format!("..{n}"), path("..data_tmp")).unwrap();
+        fs::rename(path("..data_tmp"), path("..data")).unwrap();
+    };
+    version(1, "a");
+    symlink("..data/x.ini", path("x.ini")).unwrap();
+    let lines = format!("mount.dropin_dir = {}", path("..data").display());
+    let mount = Mount::start(&config(&sandbox.hosts(), &lines));
+    assert!(mount.has("a"));
+    let start = Instant::now();
+    version(2, "b");
+    mount.wait_for_content("b", "b");
+    assert!(start.elapsed() < Duration::from_secs(5), "it is told of");
+    mount.wait_until_gone("a");
+    wait_until_right(&mount);
+}
+
+/// Another mount, whose server is stopped, is a file system that does not answer.
+#[test]
+fn a_directory_that_does_not_answer_holds_up_nothing() {
+    let sandbox = sandbox("dropins-hang");
+    sandbox.admin.create("/dropin", "nodes.a.source = /a");
+    let lines = "nodes.dropin.source = /dropin\nnodes.dropin.dest = dir/a.ini";
+    let other = Mount::start(&config(&sandbox.hosts(), lines));
+    let other_server = other.server().unwrap();
+    kill_process(other_server, Signal::STOP).unwrap();
+    let dir = other.path("dir");
+    let lines = format!(
+        "mount.dropin_dir = {}\nnodes.main.source = /main",
+        dir.display()
+    );
+    let mount = Mount::start(&config(&sandbox.hosts(), &lines));
+    assert!(mount.has("main") && !mount.has("a"));
+    assert_eq!(mount.n_logged("does not answer"), 1);
+    wait_for_complaint(&mount, "does not answer");
+    sandbox.admin.set("/main", "2");
+    mount.wait_for_content("main", "2");
+    mount.signal(Signal::HUP);
+    mount.wait_for_log(1, "reloaded: 1 nodes");
+    // A successor has its mirror before it knows of the directory.
+    let server = mount.server().unwrap();
+    kill_process(server, Signal::KILL).unwrap();
+    sandbox.admin.set("/main", "3");
+    mount.wait_for_content("main", "3");
+    wait_for_complaint(&mount, "does not answer");
+    assert_ne!(mount.server(), Some(server));
+    kill_process(other_server, Signal::CONT).unwrap();
+    mount.wait_for_content("a", "a");
+    wait_until_right(&mount);
+    sandbox.admin.set("/dropin", "nodes.b.source = /b");
+    mount.wait_for_content("b", "b");
+    mount.wait_until_gone("a");
+}
+
+/// Under a lease, a file cannot be opened for a while, and looks as it did before.
+#[test]
+fn a_drop_in_that_could_not_be_read_is_read_again() {
+    const LEASE: &str = "import fcntl, os, signal, sys
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+file = os.open(sys.argv[1], os.O_RDONLY)
+fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print(flush=True)
+sys.stdin.read()";
+    let sandbox = sandbox("dropins-lease");
+    let dropins = Dropins::new();
+    let mount = dropins.mount(&sandbox);
+    dropins.write("a.new", "nodes.a.source = /a");
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-I", "-S", "-c", LEASE]);
+    command.arg(dropins.path("a.new"));
+    let mut holder = (command.stdin(Stdio::piped()).stdout(Stdio::piped()))
+        .spawn()
+        .unwrap();
+    let mut line = [0];
+    let read = holder.stdout.as_mut().unwrap().read(&mut line);
+    assert_eq!(read.unwrap(), 1, "there is a lease");
+    fs::rename(dropins.path("a.new"), dropins.path("a.ini")).unwrap();
+    wait_for_error(&mount, "a.ini: cannot be read");
+    assert!(!mount.has("a"));
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    mount.wait_for_content("a", "a");
+    wait_until_right(&mount);
+    assert_eq!(
+        mount.n_logged("a.ini: cannot be read"),
+        1,
+        "it is said once"
+    );
+}
+
+/// The server would wait for itself.
+#[test]
+fn a_link_into_the_mount_is_not_followed() {
+    let sandbox = sandbox("dropins-inside");
+    sandbox.admin.create("/dropin", "nodes.b.source = /b");
+    let dropins = Dropins::new();
+    let nodes = "nodes.main.source = /main\nnodes.d.source = /dropin\nnodes.d.dest = dir/d.ini";
+    let mount = Mount::start(&dropins.config(&sandbox, nodes));
+    // The kernel knows nothing yet of what is in the mount.
+    let n_requests = || mount.details()["requests"].clone();
+    let before = n_requests();
+    symlink(mount.path("dir"), dropins.path("by-dir")).unwrap();
+    for (link, target) in [
+        ("1.ini", mount.path("dir/d.ini")),
+        ("2.ini", mount.path("nothing/d.ini")),
+        ("3.ini", "by-dir/d.ini".into()),
+        ("4.ini", mount.root().join("../mnt/dir/../dir/d.ini")),
+        ("5.ini", mount.root()),
+    ] {
+        symlink(target, dropins.path(link)).unwrap();
+    }
+    wait_until(SOON, "all are refused", || {
+        let errors = errors(&mount);
+        let inside = |error: &Value| error.to_string().contains("is in the mount itself");
+        errors.len() == 5 && errors.iter().all(inside)
+    });
+    assert_eq!(n_requests(), before, "the mount was not asked");
+    assert!(mount.has("dir/d.ini") && !mount.has("b"));
+    // Others are.
+    fs::write(dropins.path("elsewhere"), "nodes.b.source = /b").unwrap();
+    symlink("elsewhere", dropins.path("6.ini")).unwrap();
+    mount.wait_for_content("b", "b");
+}
+
+#[test]
+fn a_directory_that_others_can_write_is_refused() {
+    let sandbox = sandbox("dropins-dir-owner");
+    let dropins = Dropins::new();
+    dropins.write("a.ini", "nodes.a.source = /a");
+    let mount = dropins.mount(&sandbox);
+    let ino = mount.ino("a");
+    let path = dropins.path("");
+    let mode = |mode| fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+    for (n, bits) in [0o775, 0o1777, 0o757].into_iter().enumerate() {
+        mode(bits);
+        let why = format!("refused: others than its owner can write it (mode {bits:04o})");
+        wait_for_complaint(&mount, &why);
+        mount.wait_for_log(1, &why);
+        dropins.write("b.ini", &format!("nodes.b{n}.source = /b"));
+        dropins.write("a.ini", "");
+        let stays = || mount.ino("a") == ino && !mount.has(&format!("b{n}"));
+        holds_for(Duration::from_secs(2), "what it defined stays", stays);
+        dropins.write("a.ini", "nodes.a.source = /a");
+        mode(0o755);
+        mount.wait_for_content(&format!("b{n}"), "b");
+        wait_until_right(&mount);
+        assert_eq!(mount.ino("a"), ino);
+    }
+    chown(&path, Some(NOBODY), None).unwrap();
+    wait_for_complaint(
+        &mount,
+        "refused: it belongs to the user 65534; the directory must",
+    );
+    dropins.write("c.ini", "nodes.c.source = /c");
+    holds_for(Duration::from_secs(2), "nothing is taken", || {
+        mount.ino("a") == ino && !mount.has("c")
+    });
+    // At a start, too.
+    let other = dropins.mount(&sandbox);
+    assert!(other.has("main") && !other.has("a"));
+    chown(&path, Some(0), None).unwrap();
+    mount.wait_for_content("c", "c");
+    other.wait_for_content("a", "a");
+    wait_until_right(&mount);
 }
 
 #[test]

@@ -81,7 +81,10 @@ fn a_lagging_follower_takes_nothing_away() {
 /// the mount has no session with it, and serves what it has.
 #[test]
 fn a_read_only_server_takes_nothing_away() {
-    let mut ensemble = Ensemble::start_with("", &["-Dreadonlymode.enabled=true"]);
+    let mut ensemble = Ensemble::start_with(
+        "localSessionsEnabled=true\n",
+        &["-Dreadonlymode.enabled=true"],
+    );
     let admin = Admin::connect(ensemble.hosts());
     admin.create("/a", "1");
     admin.create("/b", "1");

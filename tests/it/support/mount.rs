@@ -133,6 +133,15 @@ impl Mount {
         &self.ready_line
     }
 
+    /// What the server says of itself; null where it does not answer.
+    pub fn details(&self) -> serde_json::Value {
+        let answer = livedata::keeper::ask(&self.root(), Duration::from_secs(5)).ok();
+        let mut status: serde_json::Value = answer
+            .and_then(|answer| serde_json::from_str(&answer).ok())
+            .unwrap_or_default();
+        status["details"].take()
+    }
+
     /// What it has said on stderr.
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()

@@ -368,6 +368,22 @@ impl Ensemble {
         (Self { members }, links)
     }
 
+    /// Restarts all members but the first, where it does not find them.
+    pub fn part_first(&mut self) {
+        let lines = lines(&peers());
+        for member in &mut self.members[1..] {
+            member.kill();
+            let file = member.dir.join("zoo.cfg");
+            let text = fs::read_to_string(&file).unwrap();
+            let (rest, _) = text.split_once("server.").unwrap();
+            fs::write(file, rest.to_owned() + &lines).unwrap();
+            member.spawn();
+        }
+        for member in &mut self.members[1..] {
+            member.wait_until_serving(START);
+        }
+    }
+
     /// What `zookeeper.hosts` must say.
     pub fn hosts(&self) -> String {
         let hosts: Vec<String> = self.members.iter().map(Server::hosts).collect();
