@@ -20,6 +20,7 @@
 //! |   | [`cache`] | the last known good content, on disk, for a start while ZooKeeper is away |
 //! |   | [`writer`] | read, show the difference, set if the version still holds |
 //! |   | [`service`] | the ZooKeeper service that a configuration names |
+//! |   | [`status`] | counters and states -> JSON, Prometheus text, table |
 //! | 4 | [`fuse`] | the kernel's questions, answered from the store |
 //! |   | [`publish`] | changes, carried to the kernel |
 //! |   | [`mountpoint`] | the place: cleared, mounted, unmounted |
@@ -100,6 +101,7 @@ pub mod record;
 pub mod server;
 pub mod service;
 pub mod source;
+pub mod status;
 pub mod store;
 mod sys;
 pub mod tree;
