@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::path::{FilePath, ZnodePath};
+use crate::path::{FilePath, Name, ZnodePath};
 
 pub mod check;
 pub mod dropin;
@@ -135,10 +135,14 @@ pub struct Log {
 }
 
 /// The mount as a whole.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
     /// Extended attributes were asked for; a warning says that this version has none.
     pub xattr: bool,
+    /// The name of the directory at the root in which the mount tells of itself.
+    pub status_dir: Name,
+    /// The permissions of the files in it.
+    pub status_mode: u16,
     /// Where the drop-ins are, if the file says. A relative path was taken from the directory of the
     /// configuration file.
     pub dropin_dir: Option<PathBuf>,

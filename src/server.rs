@@ -4,7 +4,7 @@
 //! Threads: `mirror` runs the connection and hands on what it learns; `publish` carries changes to
 //! the kernel; `fuse` answers it; `keeper` hears the keeper, and passes publishers on to `publish`;
 //! `dropins` is woken when there is news of drop-ins; `cache` writes to the disk; the main thread
-//! waits for events and decides. Lock order: the desk, then the queue of changes, then the tree;
+//! waits for events and decides; `status` writes what is asked for of the status directory. Lock order: the desk, then the queue of changes, then the tree;
 //! nothing waits under them. The process ends when the keeper does or says so: then it has the cache
 //! written, and nothing else to tidy up.
 
@@ -16,6 +16,7 @@ mod hearing;
 mod keeping;
 mod kernel;
 mod mirroring;
+mod noted;
 mod panics;
 mod status;
 
@@ -53,6 +54,8 @@ use hearing::{hear_keeper, told_of_publishing};
 use keeping::Left;
 use kernel::{Connection, Line};
 use mirroring::Running;
+use noted::Sessions;
+use status::{Configured, Telling};
 
 /// How often progress is told while the mount is not ready.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -205,7 +208,6 @@ struct Server {
     tell: Sender<Event>,
     desk: Arc<Mutex<Desk>>,
     publishing: Arc<Publishing>,
-    requests: Requests,
     reader: Reader,
     line: Line,
     cache: Option<Arc<Cache>>,
@@ -213,6 +215,7 @@ struct Server {
     /// [`Event::Heard`] is on its way.
     heard: Arc<AtomicBool>,
     mirror: Option<Running>,
+    telling: Arc<Telling>,
 }
 
 impl Server {
@@ -223,6 +226,7 @@ impl Server {
         keeper: &Arc<Socket>,
         logging: &Logging,
     ) -> Result<Self, Error> {
+        let since = SystemTime::now();
         let n_others = with.len().saturating_sub(start.publishers.len());
         let processes = with.split_off(n_others);
         let mut with = with.into_iter().peekable();
@@ -253,6 +257,7 @@ impl Server {
         let requests = Requests::default();
         let filesystem = LiveData::new(reader.clone(), requests.clone());
         let (publishers, pollers) = (filesystem.publishers(), filesystem.pollers());
+        let status_dir = filesystem.status_dir();
         for (pid, process) in start.publishers.iter().zip(processes) {
             publishers.add(*pid, process);
         }
@@ -286,7 +291,8 @@ impl Server {
         .map_err(system("cannot start a thread"))?;
         let publishing = Arc::new(publishing);
         let (tell, events) = mpsc::channel();
-        let gives = (publishers, Arc::clone(&publishing));
+        let noted = Arc::default();
+        let gives = (publishers, Arc::clone(&noted), Arc::clone(&publishing));
         hear_keeper(Arc::clone(keeper), tell.clone(), gives)?;
         if start.takes_over
             && let Err(err) = line.resend()
@@ -323,6 +329,7 @@ impl Server {
             files,
             publishing: Arc::clone(&publishing),
             tree: reader.clone(),
+            sessions: Sessions::default(),
         };
         publishing.use_cache(cache.clone());
         desk.carry_out(leftovers);
@@ -342,6 +349,18 @@ impl Server {
                 "drop-ins are looked at every some seconds, for they cannot be watched: {err}"
             );
         }
+        let desk = Arc::new(Mutex::new(desk));
+        let telling = Arc::new(Telling {
+            desk: Arc::clone(&desk),
+            publishing: Arc::clone(&publishing),
+            publishers: noted,
+            requests,
+            reader: reader.clone(),
+            since,
+            start: start.clone(),
+            configured: Mutex::new(Configured::new(&config, cache.as_ref())),
+        });
+        telling.show(&status_dir, &config)?;
         let mut server = Self {
             loading: Arc::new(AtomicBool::new(!start.takes_over)),
             heard: Arc::default(),
@@ -353,13 +372,13 @@ impl Server {
             logging: logging.clone(),
             events,
             tell,
-            desk: Arc::new(Mutex::new(desk)),
+            desk,
             publishing,
-            requests,
             reader,
             line,
             cache,
             mirror: None,
+            telling,
         };
         server.keep_configuration();
         server.start_mirror()?;

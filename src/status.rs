@@ -44,6 +44,8 @@ pub struct Status {
     pub files: u64,
     /// How many files may be old.
     pub stale: u64,
+    /// How many nodes cannot be read now, whether they have a file or not.
+    pub unreadable: u64,
     /// Every node, in the order of the configuration.
     pub nodes: Vec<Node>,
     /// The drop-ins, by name.
@@ -149,8 +151,8 @@ pub struct Dropin {
 pub struct Cache {
     /// `healthy`, `starting`, or what is wrong, in words.
     pub health: String,
-    /// Whether it is written.
-    pub is_written: bool,
+    /// What is wrong, in the same words; null when nothing is.
+    pub error: Option<String>,
     /// How many znodes are in it.
     pub entries: u64,
     /// How long its file is.
@@ -225,6 +227,33 @@ impl Status {
         let mut json = serde_json::to_vec(self).expect("it is made of plain values");
         json.push(b'\n');
         json
+    }
+
+    /// What is not as it should be, in words.
+    pub fn complain(&self) -> Vec<String> {
+        let mut complaints = Vec::new();
+        if let Some(reason) = &self.zookeeper.error {
+            complaints.push(format!("ZooKeeper is not reached: {reason}"));
+        }
+        if self.stale > 0 {
+            complaints.push(format!("{} files may be old", self.stale));
+        }
+        if self.unreadable > 0 {
+            complaints.push(format!("{} nodes cannot be read", self.unreadable));
+        }
+        match self
+            .dropins
+            .iter()
+            .filter(|dropin| dropin.error.is_some())
+            .count()
+        {
+            0 => {}
+            1 => complaints.push("1 drop-in is wrong".into()),
+            n => complaints.push(format!("{n} drop-ins are wrong")),
+        }
+        let of_cache = self.cache.as_ref().and_then(|cache| cache.error.as_ref());
+        complaints.extend(of_cache.map(|error| format!("cache.dir: {error}")));
+        complaints
     }
 
     /// How many nodes stand so.

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::nodes::{self, Accounts};
+use super::nodes::{self, Accounts, Places};
 use super::raw::{Kind, RawConfig};
 use super::{Defaults, Error, Node, Problem, Surroundings};
 
@@ -28,7 +28,13 @@ pub fn parse_dropin(
     let mut raw = RawConfig::read(file, text, Kind::Dropin, surroundings)?;
     let mut problems = std::mem::take(&mut raw.problems);
     let mut accounts = Accounts::default();
-    let nodes = nodes::nodes(&raw, defaults, surroundings, &mut accounts, &mut problems);
+    let nodes = nodes::nodes(
+        (&raw, Places::default()),
+        defaults,
+        surroundings,
+        &mut accounts,
+        &mut problems,
+    );
     problems.sort_by_key(|problem| problem.line);
     Ok(Dropin { nodes, problems })
 }

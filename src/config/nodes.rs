@@ -8,18 +8,17 @@ use nix::unistd::{Group, User};
 
 use super::raw::{RawConfig, RawNode};
 use super::{Defaults, Node, OnDisconnect, Problem, Severity, Surroundings, values};
-use crate::path::{FilePath, OWN_NAMES, PathError};
+use crate::path::{FilePath, Name, OWN_NAMES, PathError};
 
 /// The nodes that can be shown together. Whatever is left out is pushed to `problems`.
 pub(super) fn nodes(
-    raw: &RawConfig<'_>,
+    (raw, mut places): (&RawConfig<'_>, Places),
     defaults: &Defaults,
     surroundings: &Surroundings<'_>,
     accounts: &mut Accounts,
     problems: &mut Vec<Problem>,
 ) -> Vec<Node> {
     let mountpoint = surroundings.mountpoint.map(components).unwrap_or_default();
-    let mut places = Places::default();
     let file = Rc::from(raw.file);
     let mut nodes = Vec::new();
     for raw_node in &raw.nodes {
@@ -263,6 +262,8 @@ fn components(path: &Path) -> Vec<String> {
 pub(super) struct Places {
     files: HashMap<FilePath, Owner>,
     directories: HashMap<FilePath, Owner>,
+    /// The name at the root that is none of theirs.
+    status_dir: Option<Name>,
 }
 
 /// A node, where it is written.
@@ -289,9 +290,22 @@ impl Owner {
 }
 
 impl Places {
+    /// All free, beside the status directory.
+    pub(super) fn beside(status_dir: Name) -> Self {
+        Self {
+            status_dir: Some(status_dir),
+            ..Self::default()
+        }
+    }
+
     /// Gives the node, which is written in `file`, its place, if that is free.
     pub(super) fn take(&mut self, node: &Node, file: &Rc<Path>) -> Result<(), String> {
         let dest = &node.dest;
+        if dest.names().first() == self.status_dir.as_ref() {
+            return Err(format!(
+                "\"{dest}\" begins with what mount.status_dir names; write another path"
+            ));
+        }
         if let Some(other) = self.files.get(dest) {
             return Err(format!(
                 "{} has the file \"{dest}\" already; write another path",

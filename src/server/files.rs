@@ -4,6 +4,8 @@
 //! znode cannot be read now, or what is known comes from before this process and was not confirmed
 //! yet. A file of a znode that is stale for too long is broken, where the configuration wants that.
 
+pub(super) mod listing;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 

@@ -121,9 +121,9 @@ pub fn text(status: &Status) -> String {
     page.lone_gauge("livedata_inodes", "Inodes in memory.", status.inodes);
     if let Some(cache) = &status.cache {
         page.lone_gauge(
-            "livedata_cache_written",
-            "Whether cache.dir is written.",
-            u8::from(cache.is_written),
+            "livedata_cache_healthy",
+            "Whether cache.dir can be written.",
+            u8::from(cache.error.is_none()),
         );
         page.lone_gauge(
             "livedata_cache_entries",
