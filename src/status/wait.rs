@@ -27,8 +27,8 @@ pub enum Progress {
     Reached,
     /// Not yet; what is missing, in words.
     Missing(String),
-    /// There is no such node.
-    NoNode,
+    /// There is no node of this name.
+    NoNode(String),
 }
 
 impl Goal {
@@ -79,7 +79,7 @@ impl Goal {
             Self::Node { name, version } => {
                 let mut nodes = status.nodes.iter();
                 let Some(node) = nodes.find(|node| node.name == *name) else {
-                    return Progress::NoNode;
+                    return Progress::NoNode(name.clone());
                 };
                 let reached = match version {
                     None => node.is_current(),
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(Goal::Fresh.progress(&status), Progress::Reached);
         let missing = Progress::Missing("a is live at version 3".into());
         assert_eq!(goal("a@4").progress(&status), missing);
-        assert_eq!(goal("b").progress(&status), Progress::NoNode);
+        assert_eq!(goal("b").progress(&status), Progress::NoNode("b".into()));
         // What is about to be shown is not shown.
         status.nodes[0].pending = true;
         assert_eq!(goal("a").progress(&status), missing);

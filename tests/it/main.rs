@@ -15,6 +15,7 @@ mod keeper;
 mod kernel;
 mod live;
 mod mirror;
+mod observe;
 mod outages;
 mod record;
 mod secure;

@@ -28,10 +28,7 @@ pub(super) fn run(arguments: &cli::Status, goal: &Goal) -> ExitCode {
             }
             Ok((_, status)) => match details(&status).map(|details| goal.progress(&details)) {
                 Some(Progress::Reached) => return ExitCode::SUCCESS,
-                Some(Progress::NoNode) => {
-                    let Goal::Node { name, .. } = goal else {
-                        unreachable!("only a node can be missing");
-                    };
+                Some(Progress::NoNode(name)) => {
                     eprintln!("livedata-fuse: {shown}: no node is called {name:?}");
                     return ExitCode::from(NOT_A_MOUNT);
                 }
