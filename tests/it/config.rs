@@ -326,6 +326,24 @@ fn wrong_settings() {
             ],
         ),
         (
+            "mount.status_dir = a/b",
+            &[
+                "fatal: live.ini:3: mount.status_dir: `a/b` has the character '/', which a path cannot have; write one name, as .livedata",
+            ],
+        ),
+        (
+            "mount.status_dir = .livedata-staging",
+            &[
+                "fatal: live.ini:3: mount.status_dir: \".livedata-staging\" begins with \".livedata\", which the mount keeps for itself; write another name",
+            ],
+        ),
+        (
+            "mount.status_mode = 0640",
+            &[
+                "fatal: live.ini:3: mount.status_mode: \"0640\" is more than reading; write 0440, for example",
+            ],
+        ),
+        (
             "mount.xattr = perhaps",
             &["fatal: live.ini:3: mount.xattr: \"perhaps\" is not a boolean; write true or false"],
         ),
@@ -639,10 +657,10 @@ fn keys_of_later_versions() {
             ],
         ),
         (
-            "mount.xattr = true\nmount.status_dir = d\nzookeeper.read_only = on",
+            "mount.xattr = true\ntrees.t.depth = 1\nzookeeper.read_only = on",
             &[
                 "warning: live.ini:3: mount.xattr: not supported by this version yet; ignored",
-                "warning: live.ini:4: mount.status_dir: not supported by this version yet; ignored",
+                "warning: live.ini:4: trees.t.depth: not supported by this version yet; ignored",
                 "warning: live.ini:5: zookeeper.read_only: not supported by this version yet; ignored",
             ],
         ),

@@ -7,7 +7,8 @@ mod states;
 mod takeover;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use livedata::status::{Node, State, Status};
@@ -49,6 +50,23 @@ impl Mount {
             })
             .collect()
     }
+}
+
+/// All of a file through its descriptor: as much as fstat(2) says, and no more.
+#[track_caller]
+fn text(file: &File) -> Vec<u8> {
+    let size = file.metadata().unwrap().len() as usize;
+    let mut text = vec![0; size + 1];
+    let mut n = 0;
+    while n < text.len() {
+        match file.read_at(&mut text[n..], n as u64).unwrap() {
+            0 => break,
+            n_read => n += n_read,
+        }
+    }
+    assert_eq!(n, size, "the size is not exact");
+    text.truncate(n);
+    text
 }
 
 #[track_caller]

@@ -61,7 +61,7 @@ fn the_alerts_are_about_metrics_there_are() {
     sandbox.admin.create("/a", "1");
     let cache = tempfile::tempdir().unwrap();
     let lines = format!(
-        "cache.dir = {}\nnodes.a.source = /a",
+        "cache.dir = {}\nnodes.a.source = /a\nnodes.absent.source = /absent",
         cache.path().display()
     );
     let mount = Mount::start(&config(&sandbox.hosts(), &lines));

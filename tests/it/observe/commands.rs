@@ -69,8 +69,9 @@ fn the_table_and_the_exit_codes() {
     assert_eq!(json["details"]["schema"], 1);
     assert_eq!(json["details"]["nodes"][0]["state"], "live");
 
-    sandbox.admin.set_acl_nobody("/b");
     proxy.refuse();
+    sandbox.admin.set("/b", "2");
+    sandbox.admin.set_acl_nobody("/b");
     wait_until(SOON, "it is degraded", || mount.status(&[]).code == Some(1));
     let ran = mount.status(&[]);
     assert!(ran.stdout.contains("ZooKeeper is not reached"), "{ran:?}");

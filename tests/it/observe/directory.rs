@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use livedata::status::{SCHEMA, Status};
 use rustix::process::geteuid;
 
-use super::node;
+use super::{node, text};
 use crate::files::config;
 use crate::support::as_user::{self, NOBODY};
 use crate::support::mount::Mount;
 use crate::support::shown::SOON;
-use crate::support::versions::{held, mapped};
+use crate::support::versions::mapped;
 use crate::support::wait::wait_until;
 use crate::support::zookeeper::Sandbox;
 
@@ -130,8 +130,8 @@ fn an_open_file_is_one_snapshot_and_the_next_open_is_newer() {
     let path = mount.told_by("status.json");
     let first = File::open(&path).unwrap();
     let of_first = first.metadata().unwrap();
-    let text = held(&first);
-    assert_eq!(text.len() as u64, of_first.len());
+    let of_then = text(&first);
+    assert_eq!(of_then.len() as u64, of_first.len());
     for n in 1..=20 {
         sandbox.admin.set("/a", n.to_string());
         mount.wait_for_content("a", n.to_string());
@@ -139,10 +139,10 @@ fn an_open_file_is_one_snapshot_and_the_next_open_is_newer() {
         mount.wait_for_status("the version", |status| node(status, "a").version == Some(n));
         let now = first.metadata().unwrap();
         assert_eq!((now.len(), now.ino()), (of_first.len(), of_first.ino()));
-        assert_eq!(held(&first), text);
-        assert_eq!(mapped(&first), text);
+        assert!(text(&first) == of_then);
+        assert!(mapped(&first) == of_then);
     }
-    let status: Status = serde_json::from_slice(&text).unwrap();
+    let status: Status = serde_json::from_slice(&of_then).unwrap();
     assert_eq!(status.schema, SCHEMA);
     assert_eq!(node(&status, "a").version, Some(0));
     let second = File::open(&path).unwrap().metadata().unwrap();
@@ -161,9 +161,7 @@ fn every_open_is_whole_while_everything_changes() {
                     let (mut n, mut last) = (0, 0.0);
                     while !done.load(Ordering::Relaxed) {
                         let file = File::open(mount.told_by("status.json")).unwrap();
-                        let text = held(&file);
-                        assert_eq!(text.len() as u64, file.metadata().unwrap().len());
-                        let status: Status = serde_json::from_slice(&text).unwrap();
+                        let status: Status = serde_json::from_slice(&text(&file)).unwrap();
                         assert!(status.at >= last, "it goes back");
                         last = status.at;
                         n += 1;

@@ -125,9 +125,10 @@ fn too_old_and_denied_with_a_file() {
         nodes.live.on_disconnect = error
         nodes.live.max_stale = 0 seconds";
     let mount = Mount::start(&config(&sandbox.hosts_through(proxy.address()), lines));
-    sandbox.admin.set_acl_nobody("/denied");
-    // The next session finds it so.
+    // The next session finds that it changed, and may not read it.
     proxy.refuse();
+    sandbox.admin.set("/denied", "12");
+    sandbox.admin.set_acl_nobody("/denied");
     let status = mount.wait_for_status("it is too old", |status| node(status, "live").too_old);
     assert!(fs::read(mount.path("live")).is_err());
     let live = node(&status, "live");

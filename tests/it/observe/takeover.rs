@@ -10,13 +10,12 @@ use livedata::status::Status;
 use rustix::fs::Advice;
 use rustix::process::{Pid, Signal};
 
-use super::node;
+use super::{node, text};
 use crate::files::config;
 use crate::support::mount::Mount;
 use crate::support::process;
 use crate::support::shown::SOON;
-use crate::support::versions::held;
-use crate::support::wait::{wait_for, wait_until};
+use crate::support::wait::{holds_for, wait_for, wait_until};
 use crate::support::zookeeper::Sandbox;
 use crate::survival::kept::{kill, processes, wait_status};
 
@@ -45,8 +44,8 @@ fn an_open_snapshot_outlives_its_server() {
     let (_sandbox, mount) = many("snapshot-outlives");
     let path = mount.told_by("status.json");
     let (file, unread) = (File::open(&path).unwrap(), File::open(&path).unwrap());
-    let (text, size) = (held(&file), unread.metadata().unwrap().len());
-    let before: Status = serde_json::from_slice(&text).unwrap();
+    let (before_text, size) = (text(&file), unread.metadata().unwrap().len());
+    let before: Status = serde_json::from_slice(&before_text).unwrap();
     assert_eq!(before.nodes.len(), MANY);
     let mut numbers = vec![file.metadata().unwrap(), unread.metadata().unwrap()];
     for n in 1..=3 {
@@ -54,7 +53,7 @@ fn an_open_snapshot_outlives_its_server() {
         kill(server);
         // Of the dead server, by the next one.
         drop_pages(&file);
-        assert!(held(&file) == text);
+        assert!(text(&file) == before_text);
         assert_eq!(unread.metadata().unwrap().len(), size);
         let status = mount.wait_for_status("it is told of", |status| {
             status.processes.server.restarts == n
@@ -62,7 +61,7 @@ fn an_open_snapshot_outlives_its_server() {
         assert_ne!(status.processes.server.pid, Some(server));
         numbers.push(File::open(&path).unwrap().metadata().unwrap());
     }
-    let last: Status = serde_json::from_slice(&held(&unread)).unwrap();
+    let last: Status = serde_json::from_slice(&text(&unread)).unwrap();
     assert_eq!(last.processes.server.restarts, 0);
     use std::os::unix::fs::MetadataExt;
     let mut numbers: Vec<u64> = numbers.iter().map(|meta| meta.ino()).collect();
@@ -85,8 +84,7 @@ fn who_opens_it_while_servers_die_gets_it() {
                     let mut n = 0;
                     while !done.load(Ordering::Relaxed) {
                         let file = File::open(mount.told_by(name)).unwrap();
-                        let text = held(&file);
-                        assert_eq!(text.len() as u64, file.metadata().unwrap().len());
+                        let text = text(&file);
                         assert!(text.ends_with(b"\n"), "it is cut off");
                         assert!(mount.path(".livedata").is_dir());
                         assert!(!mount.path(".livedata/other").exists());
@@ -128,8 +126,9 @@ fn a_look_that_a_stopped_server_has_not_answered_is_answered_by_the_next() {
         let readers: Vec<_> = (0..4)
             .map(|_| scope.spawn(|| mount.status_json()))
             .collect();
-        // A cached file does not wait.
-        assert_eq!(mount.read("n7").unwrap(), b"x");
+        holds_for(Duration::from_millis(200), "they wait", || {
+            readers.iter().all(|reader| !reader.is_finished())
+        });
         kill(server);
         for reader in readers {
             let status = reader.join().unwrap();
@@ -152,7 +151,7 @@ fn in_an_upgrade_nobody_is_turned_away() {
                 open.push(File::open(&path).unwrap());
                 if open.len() > 3 {
                     let file = open.remove(0);
-                    serde_json::from_slice::<Status>(&held(&file)).unwrap();
+                    serde_json::from_slice::<Status>(&text(&file)).unwrap();
                 }
             }
         });
@@ -193,12 +192,13 @@ fn the_restarts_of_the_publisher_are_told() {
     kill(status.processes.server.pid.unwrap());
     mount.wait_for_status("both are counted by the next server", |status| {
         let processes = &status.processes;
-        (processes.server.restarts, processes.publisher.restarts) == (1, 1)
+        // It ends when the server does, and that may be counted.
+        processes.server.restarts == 1 && processes.publisher.restarts >= 1
     });
     let metrics = mount.metrics();
     for process in ["server", "publisher"] {
         let name = format!("livedata_process_restarts_total{{process=\"{process}\"}}");
-        assert_eq!(metrics[&name], 1.0);
+        assert!(metrics[&name] >= 1.0);
     }
     sandbox.admin.set("/a", "2");
     mount.wait_for_content("a", "2");
@@ -211,7 +211,7 @@ fn the_restarts_of_the_publisher_are_told() {
 fn it_is_read_while_the_server_is_stopped_if_it_was_read_before() {
     let (_sandbox, mount) = many("stopped-read");
     let file = File::open(mount.told_by("metrics.prom")).unwrap();
-    let text = held(&file);
+    let text = text(&file);
     let [server, _] = processes(&mount);
     process::stop(Pid::from_raw(server.cast_signed()).unwrap());
     let mut again = vec![0; text.len()];
