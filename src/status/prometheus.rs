@@ -74,7 +74,9 @@ pub fn text(status: &Status) -> String {
         "Files whose reading fails, for they are older than max_stale.",
         too_old.count(),
     );
-    let ages = status.nodes.iter().filter_map(|node| node.age);
+    // What is kept of a deleted znode never gets any younger.
+    let shows_znode = status.nodes.iter().filter(|node| node.state != State::Absent);
+    let ages = shows_znode.filter_map(|node| node.age);
     page.lone_gauge(
         "livedata_oldest_age_seconds",
         "How old the knowledge is that a file is current, of the oldest one.",
