@@ -42,6 +42,10 @@
 //! within a second. A reader finds the page cache, or asks [`fuse`], which hands out a slice of the
 //! record: content is in memory once.
 //!
+//! How it goes is gathered by the server when somebody asks, and printed by [`status`]: for the
+//! keeper, which adds what it knows and answers `livedata-fuse status`, and for the status directory,
+//! each lookup in which makes a snapshot: a file of the tree without a name.
+//!
 //! [`Update`]: mirror::Update
 //! [`Change`]: tree::Change
 //!
@@ -78,7 +82,7 @@
 //! # Deliberately absent
 //!
 //! - Handles of open files: there is nothing to remember about one, so open is never asked.
-//! - Expiry by time: what changes is announced.
+//! - Expiry by time: what changes is announced. (The names in the status directory expire at once.)
 //! - A clock in the core: it is told the time.
 //! - INIT at a takeover: the kernel has had one.
 //! - `zookeeper_client` outside of [`source::zookeeper`].

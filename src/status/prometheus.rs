@@ -75,7 +75,10 @@ pub fn text(status: &Status) -> String {
         too_old.count(),
     );
     // What is kept of a deleted znode never gets any younger.
-    let shows_znode = status.nodes.iter().filter(|node| node.state != State::Absent);
+    let shows_znode = status
+        .nodes
+        .iter()
+        .filter(|node| node.state != State::Absent);
     let ages = shows_znode.filter_map(|node| node.age);
     page.lone_gauge(
         "livedata_oldest_age_seconds",

@@ -46,8 +46,7 @@ pub(crate) fn run(arguments: &cli::Status) -> anyhow::Result<ExitCode> {
     let (answer, status) = match ask(&arguments.mountpoint) {
         Ok(answered) => answered,
         Err(err) => {
-            eprintln!("livedata-fuse: {err}");
-            return Ok(ExitCode::from(NOT_A_MOUNT));
+            return Ok(no_mount(&arguments.mountpoint, &err));
         }
     };
     let now = SystemTime::now();
@@ -65,15 +64,20 @@ pub(crate) fn run(arguments: &cli::Status) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// What the keeper answers, as it is and as it is understood; or a line that says why not.
-fn ask(mountpoint: &Path) -> Result<(String, Status), String> {
-    let shown = mountpoint.display();
-    let answer = resolve(mountpoint)
-        .and_then(|path| keeper::ask(&path, LIMIT))
-        .map_err(|err| format!("{shown}: no mount, or its keeper does not answer: {err}"))?;
-    let status = serde_json::from_str(&answer)
-        .map_err(|err| format!("{shown}: the answer of its keeper makes no sense: {err}"))?;
+/// What the keeper answers, as it is and as it is understood.
+fn ask(mountpoint: &Path) -> io::Result<(String, Status)> {
+    let answer = resolve(mountpoint).and_then(|path| keeper::ask(&path, LIMIT))?;
+    let status = serde_json::from_str(&answer).map_err(|err| {
+        let words = format!("the answer makes no sense: {err}");
+        io::Error::new(io::ErrorKind::InvalidData, words)
+    })?;
     Ok((answer, status))
+}
+
+fn no_mount(mountpoint: &Path, err: &io::Error) -> ExitCode {
+    let shown = mountpoint.display();
+    eprintln!("livedata-fuse: {shown}: no mount, or its keeper does not answer: {err}");
+    ExitCode::from(NOT_A_MOUNT)
 }
 
 /// The server's part; none if it did not answer.

@@ -1,12 +1,13 @@
 //! `livedata-fuse status --wait-for`, `--wait-fresh`: asks again and again, for scripts.
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use livedata::status::wait::{Goal, Progress};
 
-use super::{NOT_A_MOUNT, ask, details};
+use super::{NOT_A_MOUNT, ask, details, no_mount};
 use crate::cli;
 
 /// How long after an answer it is asked again, at least.
@@ -22,10 +23,11 @@ pub(super) fn run(arguments: &cli::Status, goal: &Goal) -> ExitCode {
     loop {
         let asked = Instant::now();
         let missing = match ask(&arguments.mountpoint) {
-            Err(err) => {
-                eprintln!("livedata-fuse: {err}");
-                return ExitCode::from(NOT_A_MOUNT);
+            // Others may ask too.
+            Err(err) if matches!(err.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => {
+                "its keeper does not answer".into()
             }
+            Err(err) => return no_mount(&arguments.mountpoint, &err),
             Ok((_, status)) => match details(&status).map(|details| goal.progress(&details)) {
                 Some(Progress::Reached) => return ExitCode::SUCCESS,
                 Some(Progress::NoNode(name)) => {
