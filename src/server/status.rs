@@ -8,7 +8,6 @@ use parking_lot::Mutex;
 
 use super::configuration::memory;
 use super::desk::Desk;
-use super::files::Progress;
 use super::files::listing::Listed;
 use super::noted::{Publishers, Sessions};
 use super::{Error, Server, keeping, mounter};
@@ -117,12 +116,11 @@ impl Telling {
 
     /// Everything, as of now. The desk is held for as long as it takes to clone what it knows.
     pub(super) fn status(&self) -> Status {
-        let (listing, progress, n_unreadable, error, n_repaired, sessions) = {
+        let (listing, n_unreadable, error, n_repaired, sessions) = {
             let desk = self.desk.lock();
             let since = Instant::now();
             let known = (
                 desk.files.listing(),
-                desk.files.progress(),
                 desk.files.unreadable().len(),
                 desk.files.disconnected().map(str::to_owned),
                 desk.files.n_repaired(),
@@ -132,12 +130,7 @@ impl Telling {
             log::debug!("the status held the desk for {:?}", since.elapsed());
             known
         };
-        let Progress {
-            n_answered,
-            n_files,
-            n_stale,
-            ..
-        } = progress;
+        let count = |is: fn(&Listed) -> bool| listing.iter().filter(|node| is(node)).count() as u64;
         let (dropins, cache, heartbeat_interval) = {
             let configured = self.configured.lock();
             (
@@ -156,9 +149,9 @@ impl Telling {
             complaints: Vec::new(),
             zookeeper: session(sessions, error),
             heartbeat_interval: heartbeat_interval.as_secs_f64(),
-            answered: n_answered as u64,
-            files: n_files as u64,
-            stale: n_stale as u64,
+            answered: count(|node| node.is_heard_of),
+            files: count(|node| node.has_file),
+            stale: count(|node| node.is_stale),
             unreadable: n_unreadable as u64,
             nodes: self.nodes(listing, now),
             dropins,
@@ -184,11 +177,10 @@ impl Telling {
             let ino = self.reader.find(&listed.dest);
             let shown = ino.and_then(|ino| self.reader.attr(ino));
             let content = shown.and_then(|attr| self.reader.content(attr.ino));
-            let is_to_have_file = listed.content.is_some() || listed.too_old;
             let pending = match (&shown, listed.state) {
                 (None, State::Absent) => false,
-                (None, _) => is_to_have_file,
-                (Some(_), State::Absent) => !is_to_have_file,
+                (None, _) => listed.has_file,
+                (Some(_), State::Absent) => !listed.has_file,
                 (Some(_), _) => !listed.too_old && content != listed.content,
             };
             let stat = match (&shown, pending) {

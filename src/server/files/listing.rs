@@ -14,6 +14,12 @@ pub(in crate::server) struct Listed {
     pub(in crate::server) source: ZnodePath,
     pub(in crate::server) dest: FilePath,
     pub(in crate::server) state: status::State,
+    /// Something was heard of the znode by this process.
+    pub(in crate::server) is_heard_of: bool,
+    /// There is a file, or is about to be.
+    pub(in crate::server) has_file: bool,
+    /// The file may be old.
+    pub(in crate::server) is_stale: bool,
     /// What the znode was last told to be, if it was told to have content.
     pub(in crate::server) stat: Option<Stat>,
     /// The content that its file is to show.
@@ -38,6 +44,9 @@ impl Files {
             source: node.source.clone(),
             dest: node.dest.clone(),
             state,
+            is_heard_of: znode.state != State::Unknown,
+            has_file: znode.has_file(),
+            is_stale: znode.has_file() && znode.stale.is_some(),
             stat: match znode.told {
                 Some(Told::Content(stat) | Told::Lost(stat)) => Some(stat),
                 Some(Told::Absent(_)) | None => None,
