@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
+use super::node;
 use crate::files::config;
 use crate::support::mount::Mount;
 use crate::support::place::Ran;
@@ -184,6 +185,23 @@ fn what_was_waited_for_is_what_the_next_open_shows() {
             assert_eq!(waits.join().unwrap(), (Some(0), shown));
         });
     }
+}
+
+#[test]
+fn what_is_known_and_not_shown_yet_is_pending() {
+    let (sandbox, _proxy, mount) = two("pending");
+    // Where nobody has looked, nobody has to rename.
+    assert_eq!(mount.read("dir/a.json").unwrap(), b"12345");
+    let [_, publisher] = processes(&mount);
+    // It is replaced after some seconds.
+    process::stop(Pid::from_raw(publisher.cast_signed()).unwrap());
+    sandbox.admin.set("/a", "new");
+    let status = mount.wait_for_status("it is known", |status| node(status, "a").pending);
+    assert_eq!(node(&status, "a").version, Some(0));
+    assert_eq!(mount.read("dir/a.json").unwrap(), b"12345");
+    assert_eq!(mount.status(&["--wait-for", "a@1"]).code, Some(0));
+    assert_eq!(mount.read("dir/a.json").unwrap(), b"new");
+    assert!(!node(&mount.status_json(), "a").pending);
 }
 
 #[test]
