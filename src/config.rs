@@ -147,12 +147,16 @@ pub struct Log {
 }
 
 /// The mount as a whole.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
     /// Files have extended attributes that tell of their znodes.
     pub xattr: bool,
     /// Files whose dest was absolute and outside of the mountpoint are to be found there, too.
     pub links: bool,
+    /// The name of the directory at the root in which the mount tells of itself.
+    pub status_dir: Name,
+    /// The permissions of the files in it.
+    pub status_mode: u16,
     /// Where the drop-ins are, if the file says. A relative path was taken from the directory of the
     /// configuration file.
     pub dropin_dir: Option<PathBuf>,

@@ -11,6 +11,7 @@
 
 mod attributes;
 mod pollers;
+mod status_dir;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -38,6 +39,8 @@ use crate::store::Reader;
 use crate::tree::{Attr, Ino, Kind, Ownership, Room};
 use attributes::Attributes;
 pub use pollers::Pollers;
+use status_dir::STATUS_DIR_INO;
+pub use status_dir::{Shown, StatusDir, StatusFile};
 
 /// For ever, as far as the kernel's clock goes: what changes is announced.
 const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
@@ -62,6 +65,7 @@ pub struct LiveData {
     publishers: Publishers,
     pollers: Pollers,
     init: Arc<Mutex<Option<Init>>>,
+    status_dir: StatusDir,
 }
 
 /// The publishers: the one there is, and those that were killed and cannot end before their last
@@ -86,6 +90,7 @@ impl LiveData {
             publishers: Publishers::default(),
             pollers: Pollers::default(),
             init: Arc::default(),
+            status_dir: StatusDir::default(),
         }
     }
 
@@ -97,6 +102,11 @@ impl LiveData {
     /// Who waits for files to change.
     pub fn pollers(&self) -> Pollers {
         self.pollers.clone()
+    }
+
+    /// The directory in which the mount tells of itself.
+    pub fn status_dir(&self) -> StatusDir {
+        self.status_dir.clone()
     }
 
     /// What the kernel said in INIT, once it has.
@@ -273,8 +283,7 @@ impl Filesystem for LiveData {
             .and_then(|name| self.look_up(request, Ino(parent.0), name));
         match found {
             Some(attr) => reply.entry(&FOR_EVER, &file_attr(&attr), GENERATION),
-            // Not cached: stale negative entries after inval_entry were reported of Linux 6.19.
-            None => reply.error(errno(Refusal::NotFound)),
+            None => self.status_dir.look_up(Ino(parent.0), name, reply),
         }
     }
 
@@ -289,6 +298,7 @@ impl Filesystem for LiveData {
         self.requests.count();
         let attr = match Ino(ino.0) {
             STAGING_INO => Some(staging()),
+            STATUS_DIR_INO => Some(self.status_dir.attr()),
             ino => self.tree.attr(ino),
         };
         match attr {
@@ -351,6 +361,10 @@ impl Filesystem for LiveData {
         mut reply: ReplyDirectory,
     ) {
         self.requests.count();
+        if Ino(ino.0) == STATUS_DIR_INO {
+            self.status_dir.list(offset, &mut reply);
+            return reply.ok();
+        }
         let found = self.tree.list(Ino(ino.0), offset, |entry| {
             let attr = file_attr(&entry.attr);
             room(reply.add(attr.ino, entry.cookie, attr.kind, entry.name))
@@ -371,6 +385,10 @@ impl Filesystem for LiveData {
         mut reply: ReplyDirectoryPlus,
     ) {
         self.requests.count();
+        if Ino(ino.0) == STATUS_DIR_INO {
+            self.status_dir.list_plus(offset, &mut reply);
+            return reply.ok();
+        }
         let found = self.tree.list_and_look_up(Ino(ino.0), offset, |entry| {
             let attr = file_attr(&entry.attr);
             room(reply.add(

@@ -22,6 +22,7 @@
 //! |   | [`cache`] | the last known good content, on disk, for a start while ZooKeeper is away |
 //! |   | [`writer`] | read, show the difference, set if the version still holds |
 //! |   | [`service`] | the ZooKeeper service that a configuration names |
+//! |   | [`status`] | counters and states -> JSON, Prometheus text, table |
 //! | 5 | [`fuse`] | the kernel's questions, answered from the store |
 //! |   | [`publish`] | changes, carried to the kernel |
 //! |   | [`links`] | paths outside of the mount that lead into it |
@@ -43,6 +44,10 @@
 //! the tree changes, on record -> inotify tells whoever watches -> the [`cache`] has it on disk
 //! within a second. A reader finds the page cache, or asks [`fuse`], which hands out a slice of the
 //! record: content is in memory once.
+//!
+//! How it goes is gathered by the server when somebody asks, and printed by [`status`]: for the
+//! keeper, which adds what it knows and answers `livedata-fuse status`, and for the status directory,
+//! each lookup in which makes a snapshot: a file of the tree without a name.
 //!
 //! [`Update`]: mirror::Update
 //! [`Change`]: tree::Change
@@ -81,7 +86,7 @@
 //! # Deliberately absent
 //!
 //! - Handles of open files: there is nothing to remember about one, so open is never asked.
-//! - Expiry by time: what changes is announced.
+//! - Expiry by time: what changes is announced. (The names in the status directory expire at once.)
 //! - A clock in the core: it is told the time.
 //! - INIT at a takeover: the kernel has had one.
 //! - `zookeeper_client` outside of [`source::zookeeper`].
@@ -106,6 +111,7 @@ pub mod server;
 pub mod service;
 pub mod shown;
 pub mod source;
+pub mod status;
 pub mod store;
 pub mod subtree;
 mod sys;

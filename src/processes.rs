@@ -87,11 +87,23 @@ pub struct Start {
     /// nothing is shown before ZooKeeper has answered.
     #[serde(default)]
     pub anew: bool,
+    /// How often processes of this mount were started again after a death.
+    #[serde(default)]
+    pub restarts: Restarts,
     /// What the kernel said in INIT, once it has.
     pub init: Option<Init>,
     /// The process ids of the publishers that have not ended: their last requests may still be
     /// answered.
     pub publishers: Vec<u32>,
+}
+
+/// How often processes were started again after a death. For the status alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restarts {
+    /// The server; the start that tells this counts.
+    pub server: u64,
+    /// The publisher.
+    pub publisher: u64,
 }
 
 /// What the kernel offered in INIT, on which a successor must agree without asking again; and what

@@ -16,6 +16,7 @@ mod queue;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
@@ -167,6 +168,17 @@ impl Publishing {
         self.queue.order(Task::Thaw);
     }
 
+    /// What is on record grew by something else than changes: looks whether it is to be written
+    /// anew.
+    pub fn tidy(&self) {
+        self.queue.order(Task::Tidy);
+    }
+
+    /// How many changes were published, those that changed nothing not among them.
+    pub fn n_published(&self) -> u64 {
+        self.queue.n_published.load(Ordering::Relaxed)
+    }
+
     /// Waits until everything handed over before is published.
     pub fn flush(&self) {
         self.queue.flush();
@@ -199,6 +211,8 @@ impl Worker {
                     Task::Await => self.publisher = self.queue.wait_for_publisher(PATIENCE),
                     Task::Freeze => self.tree.freeze(),
                     Task::Thaw => self.tree.thaw(),
+                    // As after every batch.
+                    Task::Tidy => {}
                 }
             }
             self.publish(batch);
@@ -304,6 +318,8 @@ impl Worker {
     /// Leads the kernel to what was staged.
     fn carry_out(&mut self, steps: &[(Step, SystemTime)]) {
         self.by_rename(steps);
+        let n_steps = steps.len() as u64;
+        self.queue.n_published.fetch_add(n_steps, Ordering::Relaxed);
         for (step, now) in steps {
             // What the publisher did not bring about, for there is none or it failed.
             if let Some(effect) = self.tree.settle(step.directory, &step.name, *now) {

@@ -4,8 +4,8 @@
 //! Threads: `mirror` runs the connection and hands on what it learns; `publish` carries changes to
 //! the kernel; `fuse` answers it; `keeper` hears the keeper, and passes publishers on to `publish`;
 //! `dropins` reads drop-ins; `cache` writes to the disk; `links` waits for the process that makes
-//! links; the main thread waits for events and decides. Lock order: the desk, then the queue of
-//! changes, then the tree;
+//! links; `status` writes what is asked for of the status directory; the main thread waits for events
+//! and decides. Lock order: the desk, then the queue of changes, then the tree;
 //! nothing waits under them. The process ends when the keeper does or says so: then it has the cache
 //! written, and nothing else to tidy up.
 
@@ -18,6 +18,7 @@ mod keeping;
 mod kernel;
 mod links;
 mod mirroring;
+mod noted;
 mod panics;
 mod status;
 
@@ -56,6 +57,8 @@ use keeping::Left;
 use kernel::{Connection, Line};
 use links::Linking;
 use mirroring::Running;
+use noted::Sessions;
+use status::{Configured, Telling};
 
 /// How often progress is told while the mount is not ready.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -211,15 +214,15 @@ struct Server {
     tell: Sender<Event>,
     desk: Arc<Mutex<Desk>>,
     publishing: Arc<Publishing>,
-    requests: Requests,
     reader: Reader,
     line: Line,
     cache: Option<Arc<Cache>>,
-    linking: Linking,
+    linking: Arc<Linking>,
     loading: Arc<AtomicBool>,
     /// [`Event::Heard`] is on its way.
     heard: Arc<AtomicBool>,
     mirror: Option<Running>,
+    telling: Arc<Telling>,
 }
 
 impl Server {
@@ -230,6 +233,7 @@ impl Server {
         keeper: &Arc<Socket>,
         logging: &Logging,
     ) -> Result<Self, Error> {
+        let since = SystemTime::now();
         let n_others = with.len().saturating_sub(start.publishers.len());
         let processes = with.split_off(n_others);
         let mut with = with.into_iter().peekable();
@@ -269,6 +273,7 @@ impl Server {
         let requests = Requests::default();
         let filesystem = LiveData::new(reader.clone(), requests.clone());
         let (publishers, pollers) = (filesystem.publishers(), filesystem.pollers());
+        let status_dir = filesystem.status_dir();
         for (pid, process) in start.publishers.iter().zip(processes) {
             publishers.add(*pid, process);
         }
@@ -301,7 +306,8 @@ impl Server {
         )
         .map_err(system("cannot start a thread"))?;
         let publishing = Arc::new(publishing);
-        let gives = (publishers, Arc::clone(&publishing));
+        let noted = Arc::default();
+        let gives = (publishers, Arc::clone(&noted), Arc::clone(&publishing));
         hear_keeper(Arc::clone(keeper), tell.clone(), gives)?;
         if start.takes_over
             && let Err(err) = line.resend()
@@ -338,6 +344,7 @@ impl Server {
             files,
             publishing: Arc::clone(&publishing),
             tree: reader.clone(),
+            sessions: Sessions::default(),
         };
         publishing.use_cache(cache.clone());
         desk.carry_out(leftovers);
@@ -348,10 +355,28 @@ impl Server {
             // A first server has it from the cache.
             desk.keep_known(cache, |_| start.takes_over);
         }
+        let linking = Arc::new(Linking::start(&start, &config));
+        let desk = Arc::new(Mutex::new(desk));
+        let telling = Arc::new(Telling {
+            desk: Arc::clone(&desk),
+            publishing: Arc::clone(&publishing),
+            publishers: noted,
+            requests,
+            reader: reader.clone(),
+            since,
+            start: start.clone(),
+            linking: Arc::clone(&linking),
+            configured: Mutex::new(Configured::new(
+                &config,
+                cache.as_ref(),
+                dropins.complaint(),
+            )),
+        });
+        telling.show(&status_dir, &config)?;
         let mut server = Self {
             loading: Arc::new(AtomicBool::new(!start.takes_over)),
             heard: Arc::default(),
-            linking: Linking::start(&start, &config),
+            linking,
             start,
             config,
             main,
@@ -360,13 +385,13 @@ impl Server {
             logging: logging.clone(),
             events,
             tell,
-            desk: Arc::new(Mutex::new(desk)),
+            desk,
             publishing,
-            requests,
             reader,
             line,
             cache,
             mirror: None,
+            telling,
         };
         server.keep_configuration();
         server.start_mirror()?;
@@ -386,6 +411,7 @@ impl Server {
                 self.reader.sweep_attributes();
                 self.keep_lost();
                 self.take_dropins();
+                self.tell_of_configuration();
                 next_probe = Instant::now() + PROBE_INTERVAL;
             }
             let next_break = self.desk.lock().break_old();
@@ -478,7 +504,7 @@ impl Server {
         self.logging.set_level(self.level());
         match has_predecessor(&self.start) {
             true => self.keep_links(),
-            false => self.linking.keep_first(&self.config.nodes),
+            false => self.linking.keep_first(&self.config),
         }
         if !self.start.takes_over {
             self.tell_ready()?;

@@ -394,6 +394,21 @@ impl Reader {
             .unwrap_or(false)
     }
 
+    /// See [`Tree::add_nameless`]. None while frozen: a successor would not know of it.
+    pub fn add_nameless(
+        &self,
+        content: Content,
+        ownership: Ownership,
+        n_lookups: u64,
+        now: SystemTime,
+    ) -> Option<Attr> {
+        let mut state = self.0.write();
+        if state.is_frozen() {
+            return None;
+        }
+        state.with_tree(|tree| tree.add_nameless(content, ownership, n_lookups, now))
+    }
+
     /// See [`Tree::inherited`].
     pub fn inherited(&self) -> Vec<Ino> {
         self.0.read().tree.inherited()

@@ -13,6 +13,7 @@ mod clock;
 mod directory;
 mod fact;
 mod inodes;
+mod nameless;
 
 use std::collections::HashMap;
 use std::time::SystemTime;

@@ -36,6 +36,8 @@ need python3 /usr/bin/python3
 need diffutils diff
 need patch patch
 need attr getfattr
+# For promtool, which tests the metrics and the alerts.
+[ -z "$with_python" ] || need prometheus promtool
 # Crates bring some C and assembler to compile, and a linker is needed anyway.
 need gcc cc
 need libc6-dev /usr/include/stdio.h
@@ -83,6 +85,10 @@ if [ -n "$packages$no_rust" ]; then
 fi
 # shellcheck disable=SC2086  # a list of names
 [ -z "$packages" ] || install $packages
+# The package starts a server, which nobody asked for.
+case " $packages " in *" prometheus "*)
+    as_root systemctl disable --now prometheus >/dev/null 2>&1 || true ;;
+esac
 if [ -n "$no_rust" ]; then
     install cargo-web rustc-web || install cargo rustc || true
 fi

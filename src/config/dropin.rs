@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use super::parts::{self, Accounts};
+use super::places::Places;
 use super::raw::{Kind, RawConfig};
 use super::{Defaults, Error, Node, Problem, Surroundings, Tree};
 
@@ -32,7 +33,13 @@ pub fn parse_dropin(
     let mut raw = RawConfig::read(file, text, Kind::Dropin, surroundings)?;
     let mut problems = std::mem::take(&mut raw.problems);
     let mut accounts = Accounts::default();
-    let (nodes, trees) = parts::read(&raw, defaults, surroundings, &mut accounts, &mut problems);
+    let (nodes, trees) = parts::read(
+        (&raw, Places::default()),
+        defaults,
+        surroundings,
+        &mut accounts,
+        &mut problems,
+    );
     problems.sort_by_key(|problem| problem.line);
     Ok(Dropin {
         nodes,

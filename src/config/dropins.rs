@@ -195,7 +195,7 @@ impl Dropins {
     /// The main file and the drop-ins as one configuration, with the problems of all.
     pub fn join(&self, main: &Config) -> Config {
         let mut joined = main.clone();
-        let mut places = Places::default();
+        let mut places = Places::beside(main.mount.status_dir.clone());
         let mut names: HashMap<String, String> = HashMap::new();
         let main_file: Rc<Path> = Rc::from(&*main.file);
         joined.problems.extend(self.dir_wrong.clone());

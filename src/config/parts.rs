@@ -15,7 +15,7 @@ use crate::path::{FilePath, ZnodePath};
 
 /// The nodes and trees that can be shown together. Whatever is left out is pushed to `problems`.
 pub(super) fn read(
-    raw: &RawConfig<'_>,
+    (raw, mut places): (&RawConfig<'_>, Places),
     defaults: &Defaults,
     surroundings: &Surroundings<'_>,
     accounts: &mut Accounts,
@@ -23,7 +23,6 @@ pub(super) fn read(
 ) -> (Vec<Node>, Vec<Tree>) {
     let mountpoint = surroundings.mountpoint.map(places::components);
     let mountpoint = mountpoint.unwrap_or_default();
-    let mut places = Places::default();
     let file = Rc::from(raw.file);
     let (mut nodes, mut trees) = (Vec::new(), Vec::new());
     for raw_part in &raw.parts {

@@ -5,13 +5,15 @@ use std::path::{Component, Path};
 use std::rc::Rc;
 
 use super::{Node, Tree};
-use crate::path::{FilePath, OWN_NAMES, PathError};
+use crate::path::{FilePath, Name, OWN_NAMES, PathError};
 
 /// What stands where in the mount, and who put it there.
 #[derive(Debug, Default)]
 pub(super) struct Places {
     /// The dests of nodes and of trees; nothing else stands below one.
     dests: HashMap<FilePath, Owner>,
+    /// The name at the root that is none of theirs.
+    status_dir: Option<Name>,
     /// The directories above them, which they share.
     directories: HashMap<FilePath, Owner>,
 }
@@ -74,9 +76,22 @@ impl Placed<'_> {
 }
 
 impl Places {
+    /// All free, beside the status directory.
+    pub(super) fn beside(status_dir: Name) -> Self {
+        Self {
+            status_dir: Some(status_dir),
+            ..Self::default()
+        }
+    }
+
     /// Gives what is written in `file` its place, if that is free.
     pub(super) fn take(&mut self, placed: Placed<'_>, file: &Rc<Path>) -> Result<(), String> {
         let dest = placed.dest();
+        if dest.names().first() == self.status_dir.as_ref() {
+            return Err(format!(
+                "\"{dest}\" begins with what mount.status_dir names; write another path"
+            ));
+        }
         if let Some(other) = self.dests.get(dest) {
             return Err(format!(
                 "{} has the {} \"{dest}\" already; write another path",

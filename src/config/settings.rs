@@ -4,16 +4,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::parts::{self, Accounts};
+use super::places::Places;
 use super::raw::{Kind, RawConfig, wrong};
 use super::{
     Config, Defaults, Error, Log, Mount, OnDelete, OnDisconnect, Problem, Provider, Sasl, Secrets,
     Severity, Surroundings, Tls, ZooKeeper, values,
 };
+use crate::path::{Name, OWN_NAMES};
 
 /// As in Baseplate.
 const DEFAULT_SECRETS: &str = "/var/local/secrets.json";
 /// Long enough for any maintenance, short enough to be noticed.
 const DEFAULT_MAX_STALE: Duration = Duration::from_secs(3600);
+/// What is told has nothing in it that is in the files.
+const DEFAULT_STATUS_MODE: u16 = 0o444;
 /// The protocol has 31 bits for the session timeout.
 const MAX_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 
@@ -28,7 +32,16 @@ pub(super) fn config(
     let mut problems = std::mem::take(&mut raw.problems);
     let zookeeper = zookeeper(&raw, &mut problems)?;
     let defaults = defaults(&raw, surroundings, &mut accounts)?;
-    let (nodes, trees) = parts::read(&raw, &defaults, surroundings, &mut accounts, &mut problems);
+    let own = Name::parse(OWN_NAMES).expect("our own name is a name");
+    let status_dir = raw.value("mount.status_dir", own, status_dir)?;
+    let places = Places::beside(status_dir.clone());
+    let (nodes, trees) = parts::read(
+        (&raw, places),
+        &defaults,
+        surroundings,
+        &mut accounts,
+        &mut problems,
+    );
     problems.sort_by_key(|problem| problem.line);
     Ok(Config {
         file: file.into(),
@@ -56,6 +69,15 @@ pub(super) fn config(
         mount: Mount {
             xattr: raw.value("mount.xattr", false, values::boolean)?,
             links: raw.value("mount.links", false, values::boolean)?,
+            status_mode: raw.value("mount.status_mode", DEFAULT_STATUS_MODE, |text| {
+                match values::mode(text)? {
+                    mode if mode & !0o444 == 0 => Ok(mode),
+                    _ => Err(format!(
+                        "{text:?} is more than reading; write 0440, for example"
+                    )),
+                }
+            })?,
+            status_dir,
             dropin_dir: raw.value("mount.dropin_dir", None, |text| {
                 Ok(Some(beside(file, text)))
             })?,
@@ -100,6 +122,16 @@ fn cache_dir(raw: &RawConfig<'_>, surroundings: &Surroundings<'_>) -> Option<Pat
         Some(setting) => Some(beside(raw.file, &setting.value)),
         None => surroundings.cache_dir.map(Path::to_owned),
     }
+}
+
+/// The name of the status directory.
+fn status_dir(text: &str) -> Result<Name, String> {
+    if text.starts_with(OWN_NAMES) && text != OWN_NAMES {
+        return Err(format!(
+            "{text:?} begins with {OWN_NAMES:?}, which the mount keeps for itself; write another name"
+        ));
+    }
+    Name::parse(text).map_err(|error| format!("{error}; write one name, as .livedata"))
 }
 
 /// A relative path is taken from the directory of the configuration file.

@@ -9,7 +9,7 @@ use super::child::{Child, Ended};
 use super::server::Server;
 use super::status::Event;
 use super::{Error, GRACE, Keeper, LOADING, Stage};
-use crate::processes::{Lost, Start, ToKeeper, ToServer};
+use crate::processes::{Lost, Restarts, Start, ToKeeper, ToServer};
 
 /// How often in a row the start of a binary may fail before the last confirmed one is started.
 const MOST_FAILURES: u32 = 5;
@@ -26,6 +26,10 @@ impl Keeper<'_> {
             background: self.job.background,
             takes_over,
             anew: self.anew.running,
+            restarts: Restarts {
+                server: self.n_restarts,
+                publisher: self.publisher.n_restarts,
+            },
             init: self.init,
             publishers: self.publishers.iter().map(|(pid, _)| *pid).collect(),
         };

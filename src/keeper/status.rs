@@ -27,7 +27,7 @@ pub struct Status {
     /// Whether a dead server can be replaced without mounting anew, once the kernel has said: it
     /// takes Linux 6.9.
     pub resend: Option<bool>,
-    /// The server's own part; null if it does not answer.
+    /// The server's own part, as [`crate::status::Status`] has it; null if it does not answer.
     #[serde(skip_serializing)]
     pub details: serde_json::Value,
 }

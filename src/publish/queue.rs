@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Condvar, Mutex};
@@ -29,6 +30,8 @@ pub(super) enum Task {
     Freeze,
     /// Publish again.
     Thaw,
+    /// Look whether the record is to be written anew.
+    Tidy,
 }
 
 /// The changes that wait.
@@ -39,6 +42,8 @@ pub(super) struct Queue {
     more: Condvar,
     /// Everything is published.
     idle: Condvar,
+    /// How many changes were.
+    pub(super) n_published: AtomicU64,
 }
 
 /// A change that waits.
@@ -112,7 +117,7 @@ impl Queue {
                     tasks.push(task);
                     break;
                 }
-                Task::Use(_) | Task::Keep(_) => {}
+                Task::Use(_) | Task::Keep(_) | Task::Tidy => {}
             }
             tasks.push(task);
         }
@@ -136,7 +141,8 @@ impl Queue {
             if let Some(at) = given {
                 return match waiting.tasks.remove(at) {
                     Some(Task::Use(publisher)) => publisher,
-                    Some(Task::Await | Task::Keep(_) | Task::Freeze | Task::Thaw) | None => None,
+                    Some(Task::Await | Task::Keep(_) | Task::Freeze | Task::Thaw | Task::Tidy)
+                    | None => None,
                 };
             }
             if waiting.closed || self.more.wait_until(&mut waiting, deadline).timed_out() {

@@ -187,6 +187,7 @@ impl Server {
             desk.keep_known(cache, |_| elsewhere);
         }
         self.main = main;
+        self.tell_of_configuration();
         self.keep_configuration();
         self.logging.set_level(self.level());
         self.logging.reopen(self.config.log.file.as_deref());
@@ -210,6 +211,7 @@ impl Server {
             log::warn!("{problem}");
         }
         (self.config.dropins, self.config.problems) = (dropins, problems);
+        self.tell_of_configuration();
         if nodes == self.config.nodes && trees == self.config.trees {
             return;
         }

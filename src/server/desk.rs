@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use super::files::{Files, Noted};
+use super::noted::Sessions;
 use crate::cache::Cache;
 use crate::mirror::{Reason, Update, Wanted};
 use crate::path::ZnodePath;
@@ -18,6 +19,7 @@ pub(super) struct Desk {
     pub(super) files: Files,
     pub(super) publishing: Arc<Publishing>,
     pub(super) tree: Reader,
+    pub(super) sessions: Sessions,
 }
 
 impl Desk {
@@ -71,6 +73,7 @@ impl Desk {
 
     pub(super) fn update(&mut self, update: Update) {
         log_update(&update);
+        self.sessions.note(&update);
         let now = match &update {
             Update::Confirmed { age, .. } => SystemTime::now() - *age,
             _ => SystemTime::now(),

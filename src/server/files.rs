@@ -8,6 +8,7 @@
 //! and where they stand follows from what else is there: see `files/planted.rs`. One znode may be
 //! shown by several of both.
 
+pub(super) mod listing;
 mod planted;
 mod recall;
 mod znode;
@@ -623,37 +624,13 @@ impl Files {
         nodes.chain(trees).map(words).collect()
     }
 
-    /// The nodes whose znode cannot be read now, and such znodes of trees, each in words that say
-    /// why.
-    pub(super) fn unreadable(&self) -> Vec<String> {
-        let is_unreadable = |source: &ZnodePath| {
-            let state = self.znodes.get(source).map(|znode| &znode.state);
-            matches!(state, Some(State::Unreadable(_)))
-        };
-        let nodes = self.nodes.iter().filter(|node| is_unreadable(&node.source));
-        let nodes = nodes.map(|node| {
-            format!(
-                "{} ({}: {})",
-                node.name,
-                node.source,
-                self.why(&node.source)
-            )
+    /// How many nodes have a znode that cannot be read now.
+    pub(super) fn n_unreadable(&self) -> usize {
+        let nodes = self.nodes.iter().filter(|node| {
+            let znode = self.znodes.get(&node.source);
+            znode.is_some_and(|znode| matches!(znode.state, State::Unreadable(_)))
         });
-        let found = self
-            .znodes
-            .iter()
-            .filter(|(path, znode)| znode.nodes.is_empty() && is_unreadable(path));
-        nodes
-            .chain(found.map(|(path, _)| format!("{path}: {}", self.why(path))))
-            .collect()
-    }
-
-    /// What the trees cannot show, each in words that say why.
-    pub(super) fn left_out(&self) -> Vec<String> {
-        let left_out = self.trees.iter().flat_map(Planted::left_out);
-        left_out
-            .map(|(path, why)| format!("{path}: {why}"))
-            .collect()
+        nodes.count()
     }
 
     fn why(&self, source: &ZnodePath) -> String {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use super::{Error, Event, system};
+use parking_lot::Mutex;
+
+use super::{Error, Event, noted, system};
 use crate::fuse::Publishers;
 use crate::processes::{ToKeeper, ToServer};
 use crate::publish::{Publishing, Tell};
@@ -14,7 +16,7 @@ use crate::wire::Socket;
 pub(super) fn hear_keeper(
     keeper: Arc<Socket>,
     tell: Sender<Event>,
-    (publishers, publishing): (Publishers, Arc<Publishing>),
+    (publishers, noted, publishing): (Publishers, Arc<Mutex<noted::Publishers>>, Arc<Publishing>),
 ) -> Result<(), Error> {
     std::thread::Builder::new()
         .name("keeper".into())
@@ -27,10 +29,12 @@ pub(super) fn hear_keeper(
                         if let Some(process) = with.next() {
                             publishers.add(pid, process);
                         }
+                        noted.lock().note(Some(pid));
                         publishing.use_publisher(socket.map(|socket| (pid, socket)));
                         continue;
                     }
                     Ok(Some((ToServer::NoPublisher, _))) => {
+                        noted.lock().note(None);
                         publishing.use_publisher(None);
                         continue;
                     }

@@ -4,11 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use serde_json::{Value, json};
-
 use crate::cache::{Cache, Entry, Health};
 use crate::config::Config;
 use crate::service;
+use crate::status;
 
 /// How many damaged entries are named one by one.
 const MAX_NAMED: usize = 20;
@@ -68,17 +67,6 @@ pub(super) fn take_over(config: &Config, mountpoint: &Path) -> Option<Arc<Cache>
     }
 }
 
-/// What is not as it should be with it, in words.
-pub(super) fn complaint(cache: Option<&Cache>) -> Option<String> {
-    let health = cache?.state().health;
-    match health {
-        Health::Starting | Health::Healthy => None,
-        Health::Locked { .. } | Health::Failing { .. } => {
-            Some(format!("cache.dir: {}", words(&health)))
-        }
-    }
-}
-
 fn words(health: &Health) -> String {
     match health {
         Health::Starting => "starting".into(),
@@ -91,16 +79,19 @@ fn words(health: &Health) -> String {
     }
 }
 
-/// How it is, for the status; null without one.
-pub(super) fn status(cache: Option<&Cache>) -> Value {
-    let Some(state) = cache.map(Cache::state) else {
-        return Value::Null;
-    };
-    json!({
-        "health": words(&state.health),
-        "entries": state.n_entries,
-        "bytes": state.n_bytes,
-        "waiting": state.n_waiting,
-        "dropped": state.n_dropped,
+/// How it is, for the status; none without one.
+pub(super) fn status(cache: Option<&Cache>) -> Option<status::Cache> {
+    let state = cache?.state();
+    let health = words(&state.health);
+    Some(status::Cache {
+        error: match state.health {
+            Health::Starting | Health::Healthy => None,
+            Health::Locked { .. } | Health::Failing { .. } => Some(health.clone()),
+        },
+        health,
+        entries: state.n_entries as u64,
+        bytes: state.n_bytes,
+        waiting: state.n_waiting as u64,
+        dropped: state.n_dropped,
     })
 }

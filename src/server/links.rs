@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::{MAX_NAMED, Server};
-use crate::config::{Config, Node};
+use crate::config::Config;
 use crate::keeper;
 use crate::links::{self, Lists, Report};
 use crate::path::FilePath;
 use crate::processes::Start;
+use crate::status::Links;
 
 /// How long the first links are waited for before the mount is shown.
 const FIRST: Duration = Duration::from_secs(2);
@@ -102,8 +103,14 @@ impl Linking {
 
     /// What is configured is to have its links, and no more.
     pub(super) fn keep(&self, config: &Config) {
-        let nodes = config.nodes.iter().map(|node| (node.is_outside, &node.dest));
-        let trees = config.trees.iter().map(|tree| (tree.is_outside, &tree.dest));
+        let nodes = config
+            .nodes
+            .iter()
+            .map(|node| (node.is_outside, &node.dest));
+        let trees = config
+            .trees
+            .iter()
+            .map(|tree| (tree.is_outside, &tree.dest));
         let outside = nodes.chain(trees).filter(|(is_outside, _)| *is_outside);
         self.want(outside.map(|(_, dest)| dest.clone()).collect());
     }
@@ -136,18 +143,20 @@ impl Linking {
     }
 
     /// For the status: how many are wanted and there, and what is wrong.
-    pub(super) fn status(&self) -> serde_json::Value {
+    pub(super) fn status(&self) -> Links {
+        let error = self.complaint();
         let state = self.shared.state.lock();
         let report = state.last.as_ref().ok();
-        serde_json::json!({
-            "wanted": state.n_wanted,
-            "there": report.map(|report| report.n_there),
-            "problems": state.problems(),
-        })
+        Links {
+            wanted: state.n_wanted as u64,
+            there: report.map(|report| report.n_there as u64),
+            problems: state.problems(),
+            error,
+        }
     }
 
     /// What is not as it should be, in words.
-    pub(super) fn complaint(&self) -> Option<String> {
+    fn complaint(&self) -> Option<String> {
         let state = self.shared.state.lock();
         if state.since.is_some_and(|since| since.elapsed() > SLOW) {
             return Some("links are still being made: a file system is slow, or hangs".into());

@@ -333,6 +333,24 @@ fn wrong_settings() {
             ],
         ),
         (
+            "mount.status_dir = a/b",
+            &[
+                "fatal: live.ini:3: mount.status_dir: `a/b` has the character '/', which a path cannot have; write one name, as .livedata",
+            ],
+        ),
+        (
+            "mount.status_dir = .livedata-staging",
+            &[
+                "fatal: live.ini:3: mount.status_dir: \".livedata-staging\" begins with \".livedata\", which the mount keeps for itself; write another name",
+            ],
+        ),
+        (
+            "mount.status_mode = 0640",
+            &[
+                "fatal: live.ini:3: mount.status_mode: \"0640\" is more than reading; write 0440, for example",
+            ],
+        ),
+        (
             "mount.xattr = perhaps",
             &["fatal: live.ini:3: mount.xattr: \"perhaps\" is not a boolean; write true or false"],
         ),
@@ -651,9 +669,7 @@ fn keys_of_later_versions() {
         ),
         (
             "mount.xattr = true\nmount.status_dir = d",
-            &[
-                "warning: live.ini:4: mount.status_dir: not supported by this version yet; ignored",
-            ],
+            &["warning: live.ini:4: mount.status_dir: not supported by this version yet; ignored"],
         ),
         (
             // These ask for what is so anyway.

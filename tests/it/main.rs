@@ -18,6 +18,7 @@ mod kernel;
 mod links;
 mod live;
 mod mirror;
+mod observe;
 mod outages;
 mod record;
 mod secure;

@@ -23,7 +23,7 @@ pub(crate) enum Command {
     Umount(Umount),
     /// Parse a configuration and print what it means; contacts nobody.
     Check(Check),
-    /// Show how the processes of a mount are: exit 0 healthy, 1 degraded, 2 not a mount.
+    /// Show how a mount is, or wait for it: exit 0 healthy, 1 degraded, 2 not a mount.
     Status(Status),
     /// Answer the kernel (started by mount).
     #[command(name = livedata::processes::SERVER_COMMAND, hide = true)]
@@ -92,9 +92,23 @@ pub(crate) struct Umount {
 
 #[derive(Debug, Args)]
 pub(crate) struct Status {
-    /// Print JSON.
+    /// Print JSON: everything there is.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Show all nodes, and not only the first of many.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Print nothing and wait until the file of the node shows this version of its znode or a later
+    /// one, or, without a version, until it is live: exit 0, or 1 when the time has run out, 2
+    /// where there is no mount or no such node.
+    #[arg(long, value_name = "NODE[@VERSION]", conflicts_with_all = ["json", "all"])]
+    pub(crate) wait_for: Option<String>,
+    /// Likewise, until every node is live and current.
+    #[arg(long, conflicts_with_all = ["json", "all", "wait_for"])]
+    pub(crate) wait_fresh: bool,
+    /// How long to wait, as 30s, 500ms or 1m.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub(crate) timeout: Duration,
     /// Where it is mounted.
     pub(crate) mountpoint: PathBuf,
 }

@@ -1,10 +1,12 @@
 //! `livedata-fuse status`: what the keeper of a mount says, as a table for people or as JSON.
 //!
 //! Exit codes: 0 healthy, 1 degraded (what "healthy" means says `Status::complaints`), 2 no keeper
-//! answers there.
+//! answers there. The server's part is in `livedata::status`; without it there is the rest.
+
+mod waiting;
 
 use std::fmt::Write;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,8 +15,10 @@ use livedata::keeper::{
     self,
     status::{Event, Process, State, Status},
 };
-
-use serde_json::Value;
+use livedata::status;
+use livedata::status::table::{self, Look, duration};
+use livedata::status::wait::Goal;
+use serde::Deserialize;
 
 use crate::cli;
 
@@ -23,27 +27,36 @@ const LIMIT: Duration = Duration::from_secs(2);
 
 const NOT_A_MOUNT: u8 = 2;
 
+const WRONG_USAGE: u8 = 2;
+
 pub(crate) fn run(arguments: &cli::Status) -> anyhow::Result<ExitCode> {
-    let shown = arguments.mountpoint.display();
-    let answer = resolve(&arguments.mountpoint).and_then(|path| keeper::ask(&path, LIMIT));
-    let answer = match answer {
-        Ok(answer) => answer,
-        Err(err) => {
-            eprintln!("livedata-fuse: {shown}: no mount, or its keeper does not answer: {err}");
-            return Ok(ExitCode::from(NOT_A_MOUNT));
-        }
+    let goal = match &arguments.wait_for {
+        Some(text) => match Goal::parse(text) {
+            Ok(goal) => Some(goal),
+            Err(err) => {
+                eprintln!("livedata-fuse: --wait-for {text:?}: {err}");
+                return Ok(ExitCode::from(WRONG_USAGE));
+            }
+        },
+        None => arguments.wait_fresh.then_some(Goal::Fresh),
     };
-    let status: Status = match serde_json::from_str(&answer) {
-        Ok(status) => status,
+    if let Some(goal) = goal {
+        return Ok(waiting::run(arguments, &goal));
+    }
+    let (answer, status) = match ask(&arguments.mountpoint) {
+        Ok(answered) => answered,
         Err(err) => {
-            eprintln!("livedata-fuse: {shown}: the answer of its keeper makes no sense: {err}");
-            return Ok(ExitCode::from(NOT_A_MOUNT));
+            return Ok(no_mount(&arguments.mountpoint, &err));
         }
     };
     let now = SystemTime::now();
+    let look = Look {
+        all: arguments.all,
+        colours: wants_colours(),
+    };
     crate::print(&match arguments.json {
         true => answer,
-        false => table(&status, now),
+        false => table(&status, now, look),
     })?;
     Ok(match status.complaints(now).is_empty() {
         true => ExitCode::SUCCESS,
@@ -51,7 +64,37 @@ pub(crate) fn run(arguments: &cli::Status) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn table(status: &Status, now: SystemTime) -> String {
+/// What the keeper answers, as it is and as it is understood.
+fn ask(mountpoint: &Path) -> io::Result<(String, Status)> {
+    let answer = resolve(mountpoint).and_then(|path| keeper::ask(&path, LIMIT))?;
+    let status = serde_json::from_str(&answer).map_err(|err| {
+        let words = format!("the answer makes no sense: {err}");
+        io::Error::new(io::ErrorKind::InvalidData, words)
+    })?;
+    Ok((answer, status))
+}
+
+fn no_mount(mountpoint: &Path, err: &io::Error) -> ExitCode {
+    let shown = mountpoint.display();
+    eprintln!("livedata-fuse: {shown}: no mount, or its keeper does not answer: {err}");
+    ExitCode::from(NOT_A_MOUNT)
+}
+
+/// The server's part; none if it did not answer.
+fn details(status: &Status) -> Option<status::Status> {
+    let details = Some(&status.details).filter(|details| !details.is_null())?;
+    // That of another version is understood as far as it goes, or not at all.
+    status::Status::deserialize(details).ok()
+}
+
+/// On a terminal, unless the user does not want them (no-color.org).
+fn wants_colours() -> bool {
+    let unset = |name| std::env::var_os(name).is_none_or(|value| value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    io::stdout().is_terminal() && unset("NO_COLOR") && !dumb
+}
+
+fn table(status: &Status, now: SystemTime, look: Look) -> String {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let ago = |when: u64| duration(now.saturating_sub(when));
     let last = |event: &Option<Event>| match event {
@@ -105,7 +148,9 @@ fn table(status: &Status, now: SystemTime) -> String {
             },
         ]);
     }
-    text.push_str(&details(&status.details));
+    if let Some(details) = details(status) {
+        text.push_str(&of_server(&details, look));
+    }
     if status.upgrade.running {
         text.push_str("\nan upgrade is under way\n");
     } else if status.upgrade.last.is_some() {
@@ -128,55 +173,42 @@ fn table(status: &Status, now: SystemTime) -> String {
     text
 }
 
-/// The server's part: files, and those nodes that cannot be read.
-fn details(details: &Value) -> String {
-    let number = |name: &str| details[name].as_u64().unwrap_or(0);
+/// The server's part.
+fn of_server(details: &status::Status, look: Look) -> String {
     let mut text = String::new();
-    if details.is_null() {
-        return text;
-    }
+    let zookeeper = &details.zookeeper;
     let _ = writeln!(
         text,
         "\n{} files of {} nodes, {} may be old; ZooKeeper: {}",
-        number("files"),
-        number("nodes"),
-        number("stale"),
-        details["zookeeper"].as_str().unwrap_or("unknown"),
+        details.files,
+        details.nodes.len(),
+        details.stale,
+        match (&zookeeper.session, &zookeeper.error) {
+            (Some(session), _) => format!("session {session}"),
+            (None, Some(error)) => error.clone(),
+            (None, None) => "not connected yet".into(),
+        },
     );
-    for node in details["unreadable"].as_array().into_iter().flatten() {
-        let _ = writeln!(
-            text,
-            "cannot be read: {}",
-            node.as_str().unwrap_or_default()
-        );
-    }
-    for dropin in details["dropins"].as_array().into_iter().flatten() {
-        if let Some(error) = dropin["error"].as_str() {
+    for dropin in &details.dropins {
+        if let Some(error) = &dropin.error {
             let _ = writeln!(text, "drop-in: {error}");
         }
     }
-    if let Some(last) = details["last_garbled_reply"].as_str() {
+    if let Some(last) = &details.last_garbled_reply {
         let _ = writeln!(
             text,
             "{} garbled replies of ZooKeeper, the last: {last}",
-            number("garbled_replies")
+            details.garbled_replies
         );
     }
-    if let Some(health) = details["cache"]["health"].as_str() {
-        let n = details["cache"]["entries"].as_u64().unwrap_or(0);
-        let _ = writeln!(text, "cache: {health}, {n} znodes");
+    if let Some(cache) = &details.cache {
+        let _ = writeln!(text, "cache: {}, {} znodes", cache.health, cache.entries);
+    }
+    let nodes = table::nodes(details, look);
+    if !nodes.is_empty() {
+        let _ = write!(text, "\n{nodes}");
     }
     text
-}
-
-/// In the largest unit that is not too coarse.
-fn duration(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds}s"),
-        120..7200 => format!("{}m", seconds / 60),
-        7200..172_800 => format!("{}h", seconds / 3600),
-        172_800.. => format!("{}d", seconds / 86_400),
-    }
 }
 
 /// The path without symbolic links. What is mounted there is not asked: it might hang.
