@@ -9,6 +9,7 @@
 //! them. Staged files it finds in a directory that is in no listing, and nobody else finds there
 //! anything.
 
+mod disk;
 mod pollers;
 
 use std::collections::HashMap;
@@ -35,6 +36,7 @@ use crate::path::MAX_NAME;
 use crate::processes::{Init, STAGING};
 use crate::store::Reader;
 use crate::tree::{Attr, Ino, Kind, Ownership, Room};
+use disk::Disk;
 pub use pollers::Pollers;
 
 /// For ever, as far as the kernel's clock goes: what changes is announced.
@@ -60,6 +62,7 @@ pub struct LiveData {
     publishers: Publishers,
     pollers: Pollers,
     init: Arc<Mutex<Option<Init>>>,
+    disk: Disk,
 }
 
 /// The publishers: the one there is, and those that were killed and cannot end before their last
@@ -84,6 +87,7 @@ impl LiveData {
             publishers: Publishers::default(),
             pollers: Pollers::default(),
             init: Arc::default(),
+            disk: Disk::default(),
         }
     }
 
@@ -184,6 +188,8 @@ enum Refusal {
     IsADirectory,
     /// What is known of the file is older than the configuration allows.
     TooOld,
+    /// The content lies on disk, and cannot be read from there.
+    Unreadable,
     /// Nobody writes here.
     ReadOnly,
     /// The kernel is to do without, from now on.
@@ -197,10 +203,18 @@ fn errno(refusal: Refusal) -> Errno {
         Refusal::NameTooLong => Errno::ENAMETOOLONG,
         Refusal::NotADirectory => Errno::ENOTDIR,
         Refusal::IsADirectory => Errno::EISDIR,
-        Refusal::TooOld => Errno::EIO,
+        Refusal::TooOld | Refusal::Unreadable => Errno::EIO,
         Refusal::ReadOnly => Errno::EROFS,
         Refusal::Unneeded => Errno::ENOSYS,
     }
+}
+
+/// What of the bytes is asked for.
+fn part(bytes: &[u8], offset: u64, size: u32) -> &[u8] {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX);
+    let start = start.min(bytes.len());
+    let end = start.saturating_add(size as usize).min(bytes.len());
+    &bytes[start..end]
 }
 
 fn file_attr(attr: &Attr) -> fuser::FileAttr {
@@ -305,14 +319,11 @@ impl Filesystem for LiveData {
         reply: ReplyData,
     ) {
         self.requests.count();
-        match self.tree.read(Ino(ino.0)) {
-            Some(content) => {
-                let start = usize::try_from(offset)
-                    .unwrap_or(usize::MAX)
-                    .min(content.len());
-                let end = start.saturating_add(size as usize).min(content.len());
-                reply.data(&content[start..end]);
-            }
+        match self.tree.used(Ino(ino.0)) {
+            Some(content) => match content.in_memory() {
+                Some(bytes) => reply.data(part(&bytes, offset, size)),
+                None => self.disk.read(Ino(ino.0), content, offset, size, reply),
+            },
             None => reply.error(errno(
                 match self.tree.attr(Ino(ino.0)).map(|attr| attr.kind) {
                     Some(Kind::File) => Refusal::TooOld,

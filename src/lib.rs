@@ -100,6 +100,8 @@ pub mod record;
 pub mod server;
 pub mod service;
 pub mod source;
+mod spill;
+pub mod spilling;
 pub mod store;
 mod sys;
 pub mod tree;

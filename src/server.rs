@@ -3,8 +3,8 @@
 //!
 //! Threads: `mirror` runs the connection and hands on what it learns; `publish` carries changes to
 //! the kernel; `fuse` answers it; `keeper` hears the keeper, and passes publishers on to `publish`;
-//! `dropins` is woken when there is news of drop-ins; `cache` writes to the disk; the main thread
-//! waits for events and decides. Lock order: the desk, then the queue of changes, then the tree;
+//! `dropins` is woken when there is news of drop-ins; `cache` writes to the disk; `spill` makes room
+//! in memory, and `disk` reads what lies there; the main thread waits for events and decides. Lock order: the desk, then the queue of changes, then the tree;
 //! nothing waits under them. The process ends when the keeper does or says so: then it has the cache
 //! written, and nothing else to tidy up.
 
@@ -40,7 +40,8 @@ use crate::keeper;
 use crate::logging::{self, Logging};
 use crate::processes::{Lost, Start, ToKeeper, ToServer};
 use crate::publish::Publishing;
-use crate::record::{Record, RecordError};
+use crate::record::{Handed, Record, RecordError};
+use crate::spilling::Spilling;
 use crate::store::{self, Reader};
 use crate::sys;
 use crate::tree::Ownership;
@@ -209,6 +210,8 @@ struct Server {
     reader: Reader,
     line: Line,
     cache: Option<Arc<Cache>>,
+    /// None without a cache: nothing is dropped then.
+    spilling: Option<Spilling>,
     loading: Arc<AtomicBool>,
     /// [`Event::Heard`] is on its way.
     heard: Arc<AtomicBool>,
@@ -228,6 +231,7 @@ impl Server {
         let mut with = with.into_iter().peekable();
         let device = with.next().ok_or_else(no("no /dev/fuse came"))?;
         let record = with.next_if(|_| start.takes_over);
+        let spill = with.next_if(|_| start.has_spill);
         let mut kept = with.next();
         // A successor answers the kernel first: with ten thousand nodes this takes a while.
         let early = match start.takes_over {
@@ -240,7 +244,8 @@ impl Server {
         };
         let (tree, reader) = if start.takes_over {
             let record = record.ok_or(RecordError::NoRecord)?;
-            store::restored(mounter(), record)?
+            let memory = record;
+            store::restored(mounter(), Handed { memory, spill })?
         } else {
             let record = Record::create().map_err(system("no memory for the record"))?;
             let (tree, reader) =
@@ -342,6 +347,7 @@ impl Server {
                 "drop-ins are looked at every some seconds, for they cannot be watched: {err}"
             );
         }
+        let spilling = keeping::spill(&config, &start.mountpoint, &reader, keeper);
         let mut server = Self {
             loading: Arc::new(AtomicBool::new(!start.takes_over)),
             heard: Arc::default(),
@@ -359,6 +365,7 @@ impl Server {
             reader,
             line,
             cache,
+            spilling,
             mirror: None,
         };
         server.keep_configuration();

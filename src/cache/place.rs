@@ -18,6 +18,9 @@ use crate::checksum::crc32;
 
 const LOCK: &str = "lock";
 
+/// The name that a file has for a moment which is to have none.
+const NAMELESS: &str = "nameless";
+
 /// The longest name of a directory, in bytes.
 const MAX_NAME: usize = 255;
 
@@ -193,6 +196,21 @@ impl Place {
         rustix::fs::openat(&self.directory, name, flags, owner_only())
             .map(File::from)
             .map_err(|errno| failed(&self.path.join(name), errno))
+    }
+
+    /// Makes a file that has no name, and so nobody else can ever open.
+    pub(super) fn create_nameless(&self) -> Result<File, Error> {
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.directory, ".", flags, owner_only()) {
+            Ok(file) => return Ok(file.into()),
+            // Not every file system can.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {}
+            Err(errno) => return Err(failed(&self.path, errno)),
+        }
+        self.remove(NAMELESS)?;
+        let file = self.create_file(NAMELESS)?;
+        self.remove(NAMELESS)?;
+        Ok(file)
     }
 
     /// Gives a file another name, on disk when it returns.

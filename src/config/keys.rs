@@ -46,7 +46,7 @@ const KEYS: &[(&str, Support)] = &[
     ("mount.dropin_dir", Now),
     ("heartbeat_interval", Now),
     ("cache.dir", Now),
-    ("cache.max_bytes", Later(Nothing)),
+    ("cache.max_bytes", Now),
     ("log.level", Now),
     ("log.file", Now),
     ("defaults.owner", Now),

@@ -14,6 +14,8 @@ use super::{
 const DEFAULT_SECRETS: &str = "/var/local/secrets.json";
 /// Long enough for any maintenance, short enough to be noticed.
 const DEFAULT_MAX_STALE: Duration = Duration::from_secs(3600);
+/// What a host spares without being asked.
+const DEFAULT_MAX_BYTES: u64 = 256 << 20;
 /// The protocol has 31 bits for the session timeout.
 const MAX_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 
@@ -60,6 +62,7 @@ pub(super) fn config(
             })?,
         },
         cache_dir: cache_dir(&raw, surroundings),
+        cache_max_bytes: raw.value("cache.max_bytes", DEFAULT_MAX_BYTES, values::bytes)?,
         defaults,
         nodes,
         dropins: Vec::new(),

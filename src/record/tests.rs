@@ -178,7 +178,7 @@ fn another_format_is_refused() {
     };
     assert_eq!(
         err.to_string(),
-        "the record has the format 7, and this program reads 2"
+        "the record has the format 7, and this program reads 3"
     );
 }
 
@@ -207,7 +207,7 @@ fn a_void_record_is_no_record() {
     assert!(record.append(one).is_err());
     assert!(record.is_void() && record.wants_compaction());
     assert!(record.append(one).is_err());
-    assert_eq!(*shown.bytes(), *b"shown", "it is served on");
+    assert_eq!(*shown.bytes().unwrap(), *b"shown", "it is served on");
     let memory = record.memory.try_clone().unwrap();
     assert!(matches!(load(memory), Err(RecordError::NoRecord)));
 }

@@ -323,10 +323,9 @@ impl Files {
                 };
                 let told = Told::Content(value.stat);
                 // The same bytes are in memory once.
-                let content = match znode.content.take() {
-                    Some(content) if *content.bytes() == *value.content => content,
-                    Some(_) | None => Content::from(value.content),
-                };
+                let new = Content::from(value.content);
+                let content = znode.content.take().filter(|content| *content == new);
+                let content = content.unwrap_or(new);
                 znode.content = Some(content.clone());
                 znode.told = Some(told);
                 (znode.stale, znode.kept_as_of) = (None, None);

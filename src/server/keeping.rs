@@ -1,14 +1,19 @@
 //! The cache of a mount: opened as the configuration says; without one, memory has to do.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use crate::cache::{Cache, Entry, Health};
+use crate::cache::{self, Cache, Entry, Health};
 use crate::config::Config;
+use crate::processes::ToKeeper;
 use crate::service;
+use crate::spilling::{self, Spilling};
+use crate::store::Reader;
+use crate::wire::Socket;
 
 /// How many damaged entries are named one by one.
 const MAX_NAMED: usize = 20;
@@ -66,6 +71,51 @@ pub(super) fn take_over(config: &Config, mountpoint: &Path) -> Option<Arc<Cache>
             None
         }
     }
+}
+
+/// Has content of trees go to the disk for which memory has no room. Without a cache nothing is
+/// dropped.
+pub(super) fn spill(
+    config: &Config,
+    mountpoint: &Path,
+    tree: &Reader,
+    keeper: &Arc<Socket>,
+) -> Option<Spilling> {
+    let dir = config.cache_dir.clone()?;
+    let (mountpoint, keeper) = (mountpoint.to_owned(), Arc::clone(keeper));
+    let place = spilling::Place {
+        create: Box::new(move || cache::nameless(&dir, &mountpoint).map_err(io::Error::other)),
+        keep: Box::new(move |file| keeper.send(&ToKeeper::Spill, &[file])),
+    };
+    match Spilling::start(tree, place, config.cache_max_bytes) {
+        Ok(spilling) => Some(spilling),
+        Err(err) => {
+            log::error!("cannot start a thread, so all content stays in memory: {err}");
+            None
+        }
+    }
+}
+
+/// What is not as it should be with what memory holds, in words.
+pub(super) fn spilling_complaint(spilling: Option<&Spilling>) -> Option<String> {
+    let trouble = spilling?.trouble()?;
+    Some(format!(
+        "memory holds more than cache.max_bytes: {}",
+        trouble.reason
+    ))
+}
+
+/// What memory and disk hold of the content of trees, for the status; null where it all stays in
+/// memory.
+pub(super) fn spilling_status(spilling: Option<&Spilling>) -> Value {
+    let Some(spilling) = spilling else {
+        return Value::Null;
+    };
+    json!({
+        "bytes_in_memory": spilling.n_bytes_in_memory(),
+        "bytes_on_disk": spilling.n_bytes_on_disk(),
+        "trouble": spilling.trouble().map(|trouble| trouble.reason),
+    })
 }
 
 /// What is not as it should be with it, in words.

@@ -30,6 +30,7 @@ impl Server {
             "stale": n_stale,
             "unreadable": first(&unreadable).collect::<Vec<_>>(),
             "cache": keeping::status(self.cache.as_deref()),
+            "content_of_trees": keeping::spilling_status(self.spilling.as_ref()),
             "zookeeper": self.desk.lock().files.disconnected().unwrap_or("connected"),
             "repaired_by_audit": self.desk.lock().files.n_repaired(),
             "garbled_replies": garbled.n,
@@ -73,6 +74,7 @@ impl Server {
             n => complaints.push(format!("{n} drop-ins are wrong")),
         }
         complaints.extend(keeping::complaint(self.cache.as_deref()));
+        complaints.extend(keeping::spilling_complaint(self.spilling.as_ref()));
         complaints
     }
 }
