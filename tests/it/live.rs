@@ -10,7 +10,7 @@ use livedata::fuse::{LiveData, Requests};
 use livedata::mountpoint::{self, Mounting, Options};
 use livedata::path::FilePath;
 use livedata::publish::{Publishing, Tell};
-use livedata::store::{self, Reader};
+use livedata::store::{self, Reader, Writer};
 use livedata::tree::{Change, Ownership};
 
 pub struct Live {
@@ -23,14 +23,18 @@ pub struct Live {
 
 impl Live {
     pub fn mount() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let path = mountpoint::prepare(directory.path()).unwrap();
         let root = Ownership {
             uid: 0,
             gid: 0,
             mode: 0o555,
         };
-        let (writer, tree) = store::new(root, SystemTime::now());
+        Self::mount_tree(store::new(root, SystemTime::now()))
+    }
+
+    /// Mounts a tree that is there.
+    pub fn mount_tree((writer, tree): (Writer, Reader)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = mountpoint::prepare(directory.path()).unwrap();
         let (mut mounting, device) = Mounting::create(&path, "test", &Options::default()).unwrap();
         mounting.attach().unwrap();
         let requests = Requests::default();
