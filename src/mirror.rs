@@ -147,6 +147,8 @@ pub enum Command<S> {
     Watch(Vec<ZnodePath>),
     /// Confirm at this interval from now on.
     Heartbeat(Duration),
+    /// The content told of these znodes is not at hand any more: tell it again.
+    Lost(Vec<ZnodePath>),
 }
 
 /// The longest that the audit takes to come round to every znode. Where heartbeats are frequent it
@@ -326,6 +328,17 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
             }
             Command::Heartbeat(interval) => {
                 self.heartbeat_interval = interval;
+                Vec::new()
+            }
+            Command::Lost(paths) => {
+                for path in paths {
+                    let id = self.ids.get(&path);
+                    if let Some(node) = id.and_then(|id| self.nodes.get_mut(id))
+                        && let Some(Told::Content(stat)) = node.known
+                    {
+                        node.known = Some(Told::Lost(stat));
+                    }
+                }
                 Vec::new()
             }
             Command::Watch(paths) => {
@@ -589,8 +602,19 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
             Command::Connect(_) => (true, false),
             Command::Watch(_) => (false, false),
             Command::Heartbeat(_) => (false, true),
+            Command::Lost(_) => (false, false),
+        };
+        let lost = match &command {
+            Command::Lost(paths) => paths.clone(),
+            Command::Connect(_) | Command::Watch(_) | Command::Heartbeat(_) => Vec::new(),
         };
         let new = self.mirror.obey(command);
+        for path in lost {
+            // As if it had changed.
+            if let Some(id) = self.mirror.ids.get(&path).copied() {
+                self.event(id);
+            }
+        }
         self.unseen.extend(&new);
         self.queue.extend(new);
         // One that is due stays due.

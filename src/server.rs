@@ -38,6 +38,7 @@ use crate::config::{self, Config};
 use crate::fuse::{LiveData, Requests};
 use crate::keeper;
 use crate::logging::{self, Logging};
+use crate::mirror::Command;
 use crate::processes::{Lost, Start, ToKeeper, ToServer};
 use crate::publish::Publishing;
 use crate::record::{Handed, Record, RecordError};
@@ -384,6 +385,7 @@ impl Server {
             if Instant::now() >= next_probe {
                 self.probe();
                 self.keep_lost();
+                self.ask_for_lost();
                 self.look_at_dropins();
                 next_probe = Instant::now() + PROBE_INTERVAL;
             }
@@ -572,6 +574,23 @@ impl Server {
                 Ok(false) => self.reader.disinherit(ino),
                 Err(err) => return log::debug!("the kernel does not say what it holds: {err}"),
             }
+        }
+    }
+
+    /// What lay on disk and could not be read is asked for again.
+    fn ask_for_lost(&self) {
+        let (Some(spilling), Some(mirror)) = (&self.spilling, &self.mirror) else {
+            return;
+        };
+        if spilling.n_bytes_on_disk() == 0 {
+            return;
+        }
+        let lost = self.desk.lock().files.lose();
+        for path in lost.iter().take(MAX_NAMED) {
+            log::warn!("{path}: its content cannot be read from the disk, and is asked for again");
+        }
+        if !lost.is_empty() && mirror.commands.send(Command::Lost(lost)).is_err() {
+            log::error!("the mirror is gone");
         }
     }
 

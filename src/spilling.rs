@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
@@ -46,9 +47,10 @@ pub struct Place {
 }
 
 /// Makes room while this lives. Dropping it waits for nothing: what is being written is finished by
-/// the thread, unless the process ends.
+/// the thread, unless the process ends. There is one at a time.
 pub struct Spilling {
     memory: Memory,
+    thread: Option<JoinHandle<()>>,
     trouble: Arc<Mutex<Option<Trouble>>>,
 }
 
@@ -76,6 +78,7 @@ impl Spilling {
     /// The tree must be recorded; a successor must have been told to go on.
     pub fn start(tree: &Reader, place: Place, most: u64) -> io::Result<Self> {
         let memory = tree.memory();
+        memory.open();
         memory.limit(most);
         let trouble = Arc::default();
         let worker = Worker {
@@ -85,10 +88,24 @@ impl Spilling {
             backoff: FIRST_BACKOFF,
             logged: HashSet::new(),
         };
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("spill".into())
             .spawn(move || worker.run())?;
-        Ok(Self { memory, trouble })
+        Ok(Self {
+            memory,
+            thread: Some(thread),
+            trouble,
+        })
+    }
+
+    /// Ends, and waits for the disk, so that another may begin.
+    pub fn end(mut self) {
+        self.memory.close();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("the thread that makes room in memory panicked");
+        }
     }
 
     /// So many bytes may be in memory from now on.

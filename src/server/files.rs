@@ -208,6 +208,8 @@ impl Files {
             };
             let shown = tree.find(&node.dest).and_then(|ino| tree.attr(ino));
             let content = shown.and_then(|attr| tree.content(attr.ino));
+            // What lay on disk may not be there any more.
+            let content = content.filter(|content| !content.is_lost());
             let znode = self.znodes.entry(node.source.clone()).or_default();
             // A takeover makes nothing too old, and nothing younger.
             let as_of = shown.map_or(SystemTime::UNIX_EPOCH, |attr| attr.mtime);
@@ -397,6 +399,20 @@ impl Files {
                 Vec::new()
             }
         }
+    }
+
+    /// The znodes whose content lay on disk and could not be read: it is to be told again.
+    pub(super) fn lose(&mut self) -> Vec<ZnodePath> {
+        let mut lost = Vec::new();
+        for (path, znode) in &mut self.znodes {
+            if let Some(Told::Content(stat)) = znode.told
+                && znode.content.as_ref().is_some_and(Content::is_lost)
+            {
+                (znode.told, znode.content) = (Some(Told::Lost(stat)), None);
+                lost.push(path.clone());
+            }
+        }
+        lost
     }
 
     fn confirm(&mut self, path: &ZnodePath) -> Vec<Noted> {

@@ -165,7 +165,7 @@ mod tests {
     proptest! {
         /// Nothing is given twice, and nothing is lost.
         #[test]
-        fn space_is_what_is_left(steps in prop::collection::vec((any::<bool>(), 0..9_u64), 1..200)) {
+        fn space_is_what_is_left(steps in prop::collection::vec((any::<bool>(), 1..9_u64), 1..200)) {
             let mut space = Space::default();
             let mut in_use: Vec<Stretch> = Vec::new();
             for (takes, n) in steps {
@@ -174,7 +174,7 @@ mod tests {
                     let overlaps = |other: &Stretch| {
                         taken.offset < other.end() && other.offset < taken.end()
                     };
-                    prop_assert!(n == 0 || !in_use.iter().any(overlaps));
+                    prop_assert!(!in_use.iter().any(overlaps));
                     in_use.push(taken);
                 } else {
                     space.free(in_use.swap_remove(n as usize % in_use.len()));
@@ -183,10 +183,9 @@ mod tests {
                 prop_assert_eq!(space.n_in_use(), n_bytes);
                 let n_free: u64 = space.free.values().sum();
                 prop_assert_eq!(n_free + n_bytes, space.end);
-                let some = in_use.iter().filter(|stretch| stretch.n_bytes > 0);
-                let end = some.clone().map(Stretch::end).max().unwrap_or(0);
+                let end = in_use.iter().map(Stretch::end).max().unwrap_or(0);
                 prop_assert_eq!(space.end, end);
-                let around = Space::around(some.copied().collect()).unwrap();
+                let around = Space::around(in_use.clone()).unwrap();
                 prop_assert_eq!(&around.free, &space.free);
                 prop_assert_eq!(&around.by_length, &space.by_length);
                 for start in &space.fresh {

@@ -46,7 +46,12 @@ impl Memory {
         self.residents.n_bytes()
     }
 
-    /// Whoever waits comes back.
+    /// Somebody makes room from now on.
+    pub(crate) fn open(&self) {
+        self.residents.open();
+    }
+
+    /// Nobody does; whoever waits comes back.
     pub(crate) fn close(&self) {
         self.residents.close();
     }

@@ -60,6 +60,11 @@ impl Residents {
         self.state.lock().n_bytes
     }
 
+    /// Somebody is to wait.
+    pub(super) fn open(&self) {
+        self.state.lock().is_over = false;
+    }
+
     /// Whoever waits is to come back.
     pub(super) fn close(&self) {
         self.state.lock().is_over = true;

@@ -134,7 +134,10 @@ impl Store {
     }
 
     /// The server is killed, and another goes on.
-    fn take_over(self) -> Self {
+    fn take_over(mut self) -> Self {
+        if let Some(spilling) = self.spilling.take() {
+            spilling.end();
+        }
         let (handed, kept) = (self.handed(), self.kept.clone());
         drop(self);
         let (writer, reader) = store::restored(DIRECTORIES, handed).unwrap();

@@ -113,7 +113,7 @@ fn server() {
         for ino in reader.inherited() {
             reader.disinherit(ino);
         }
-        if n % 100 == 0 {
+        if n % 10 == 0 {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
