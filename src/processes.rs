@@ -1,8 +1,9 @@
 //! The processes of a mount, and what they say to each other.
 //!
 //! - The **keeper** (`livedata-fuse mount -f` itself) makes the mount and holds `/dev/fuse`, the
-//!   private mount, the record and the configuration in use. It starts the others, starts them again
-//!   when they die, forwards signals, answers `status`, and unmounts at the end.
+//!   private mount, the record with the file it speaks of, and the configuration in use. It starts
+//!   the others, starts them again when they die, forwards signals, answers `status`, and unmounts at
+//!   the end.
 //! - The **server** holds `/dev/fuse` and answers the kernel; it runs the mirror, and keeps the
 //!   record, from which its successor goes on. It never touches the mount with a system call.
 //! - The **publisher** renames, removes and makes files on the private mount at the server's word.

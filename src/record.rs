@@ -29,9 +29,9 @@
 //! given back; contents of inodes that were freed are not checked. The log itself only grows: see
 //! [`Record::wants_compaction`].
 //!
-//! A content may come to lie on disk instead ([`Record::spilled`]): then the log says where, and
-//! its SHA-256, and whoever keeps the memory keeps the descriptor of that file, too. Such contents
-//! are checked when they are read.
+//! A content may come to lie on disk instead: then the log says where, and its SHA-256, and whoever
+//! keeps the memory keeps the descriptor of that file, too. Such contents are checked when they are
+//! read.
 
 mod contents;
 mod encoding;
