@@ -6,8 +6,9 @@
 //! asks for it, which it does not for what is in its page cache. Nothing is written before there are
 //! too many.
 //!
-//! What is found to lie on disk is read from there by whoever waits for it: [`crate::fuse`] has
-//! threads for that.
+//! What is found to lie on disk is read from there by threads of [`crate::fuse`], which nobody waits
+//! for who asks for something else. As with [`crate::cache`], a disk that does not even answer a
+//! kill keeps the process from ending; the next one goes on without it.
 
 use std::collections::HashSet;
 use std::fs::File;
