@@ -72,8 +72,11 @@ fn fill(most: u64) {
     store.writer.compact(|_| Ok(())).unwrap();
     let (own, record) = (own(), store.writer.n_bytes_of_record());
     println!("\ntaken: {own} {record}");
+    let started = Instant::now();
+    store::restored(DIRECTORIES, store.handed()).unwrap();
+    let loaded = started.elapsed();
     println!(
-        "put in {put:.1?}, {} MiB on disk after {done:.1?}; own {} MiB, record {} MiB",
+        "put in {put:.1?}, loaded by a successor in {loaded:.1?}, {} MiB on disk after {done:.1?}; own {} MiB, record {} MiB",
         store.spilling().n_bytes_on_disk() >> 20,
         own >> 20,
         record >> 20,
