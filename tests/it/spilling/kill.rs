@@ -43,7 +43,14 @@ fn whoever_is_killed_leaves_whole_contents() {
     let there = format!("/proc/{}/fd/{}", std::process::id(), spill.as_raw_fd());
     let mut acknowledged = [None; N_FILES as usize];
     let (mut n_on_disk, mut random) = (0, fastrand::Rng::with_seed(7));
-    for _ in 0..50 {
+    // A slow disk takes more of them.
+    let mut n_servers = 0;
+    while n_servers < 50 || n_on_disk < 500 {
+        n_servers += 1;
+        assert!(
+            n_servers < 1000,
+            "only {n_on_disk} contents were found on disk"
+        );
         let mut server = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "spilling::kill::server", "--nocapture"])
             .env(SERVER, &there)
@@ -79,11 +86,7 @@ fn whoever_is_killed_leaves_whole_contents() {
         };
         n_on_disk += (0..N_FILES).filter(is_on_disk).count();
     }
-    println!(
-        "{n_on_disk} of {} contents were found on disk",
-        50 * N_FILES
-    );
-    assert!(n_on_disk > 500);
+    println!("{n_on_disk} contents of {n_servers} servers were found on disk");
 }
 
 /// Goes on with the record in its stdin, changes files, and says so.
