@@ -50,6 +50,7 @@ mod scan;
 mod tests;
 mod writer;
 
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -65,6 +66,7 @@ use crate::path::ZnodePath;
 use crate::source::Stat;
 use batch::News;
 use index::KeptFrame;
+use place::Place;
 use writer::{End, Shared, Writer};
 
 /// How long a start waits for a disk that does not answer.
@@ -367,6 +369,20 @@ impl Cache {
             n_dropped: queue.n_dropped,
         }
     }
+}
+
+/// An empty file in the directory of `mountpoint` in the cache directory `dir`, for whatever need not
+/// outlive the mount: it has no name, and is ours alone. Waits for the disk.
+///
+/// As with [`Cache::open`], `dir` cannot be inside of the mount, and must be ours.
+pub fn nameless(dir: &Path, mountpoint: &Path) -> Result<File, Error> {
+    if dir.starts_with(mountpoint) {
+        return Err(Error::InsideMount {
+            dir: dir.into(),
+            mountpoint: mountpoint.into(),
+        });
+    }
+    Place::open(dir, &place::name(mountpoint))?.create_nameless()
 }
 
 impl Kept {

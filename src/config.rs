@@ -86,6 +86,9 @@ pub struct Config {
     /// Where the last known content is kept across restarts; none for memory only. A relative path
     /// was taken from the directory of the configuration file.
     pub cache_dir: Option<PathBuf>,
+    /// How many bytes of the content of trees memory holds at most, where the rest can lie in
+    /// `cache_dir`.
+    pub cache_max_bytes: u64,
     /// What nodes get that say nothing else; drop-ins need it too.
     pub defaults: Defaults,
     /// The files of the mount, in the order of the file and then of the drop-ins: no two have one

@@ -10,6 +10,7 @@
 //! anything.
 
 mod attributes;
+mod disk;
 mod pollers;
 mod status_dir;
 
@@ -38,6 +39,7 @@ use crate::processes::{Init, STAGING};
 use crate::store::Reader;
 use crate::tree::{Attr, Ino, Kind, Ownership, Room};
 use attributes::Attributes;
+use disk::Disk;
 pub use pollers::Pollers;
 use status_dir::STATUS_DIR_INO;
 pub use status_dir::{Shown, StatusDir, StatusFile};
@@ -66,6 +68,7 @@ pub struct LiveData {
     pollers: Pollers,
     init: Arc<Mutex<Option<Init>>>,
     status_dir: StatusDir,
+    disk: Disk,
 }
 
 /// The publishers: the one there is, and those that were killed and cannot end before their last
@@ -91,6 +94,7 @@ impl LiveData {
             pollers: Pollers::default(),
             init: Arc::default(),
             status_dir: StatusDir::default(),
+            disk: Disk::default(),
         }
     }
 
@@ -196,6 +200,8 @@ enum Refusal {
     IsADirectory,
     /// What is known of the file is older than the configuration allows.
     TooOld,
+    /// The content lies on disk, and cannot be read from there.
+    Unreadable,
     /// Nobody writes here.
     ReadOnly,
     /// No such extended attribute.
@@ -213,12 +219,20 @@ fn errno(refusal: Refusal) -> Errno {
         Refusal::NameTooLong => Errno::ENAMETOOLONG,
         Refusal::NotADirectory => Errno::ENOTDIR,
         Refusal::IsADirectory => Errno::EISDIR,
-        Refusal::TooOld => Errno::EIO,
+        Refusal::TooOld | Refusal::Unreadable => Errno::EIO,
         Refusal::ReadOnly => Errno::EROFS,
         Refusal::NoAttribute => Errno::ENODATA,
         Refusal::NoRoom => Errno::ERANGE,
         Refusal::Unneeded => Errno::ENOSYS,
     }
+}
+
+/// What of the bytes is asked for.
+fn part(bytes: &[u8], offset: u64, size: u32) -> &[u8] {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX);
+    let start = start.min(bytes.len());
+    let end = start.saturating_add(size as usize).min(bytes.len());
+    &bytes[start..end]
 }
 
 fn file_attr(attr: &Attr) -> fuser::FileAttr {
@@ -324,14 +338,11 @@ impl Filesystem for LiveData {
         reply: ReplyData,
     ) {
         self.requests.count();
-        match self.tree.read(Ino(ino.0)) {
-            Some(content) => {
-                let start = usize::try_from(offset)
-                    .unwrap_or(usize::MAX)
-                    .min(content.len());
-                let end = start.saturating_add(size as usize).min(content.len());
-                reply.data(&content[start..end]);
-            }
+        match self.tree.used(Ino(ino.0)) {
+            Some(content) => match content.in_memory() {
+                Some(bytes) => reply.data(part(&bytes, offset, size)),
+                None => self.disk.read(Ino(ino.0), content, offset, size, reply),
+            },
             None => reply.error(errno(
                 match self.tree.attr(Ino(ino.0)).map(|attr| attr.kind) {
                     Some(Kind::File) => Refusal::TooOld,

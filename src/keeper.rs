@@ -232,6 +232,8 @@ struct Keeper<'a> {
     init: Option<Init>,
     /// The newest record of a server that was told to go on.
     record: Option<OwnedFd>,
+    /// The file that the record speaks of, if it does.
+    spill: Option<OwnedFd>,
     /// The configuration in use, as the server sent it.
     configuration: Option<OwnedFd>,
     /// Those that have not ended: process ids, and descriptors of the processes.
@@ -292,6 +294,7 @@ impl<'a> Keeper<'a> {
             unmounted: false,
             init: None,
             record: None,
+            spill: None,
             configuration: None,
             publishers: Vec::new(),
             confirmed: Rc::clone(&binary),
@@ -425,6 +428,7 @@ impl<'a> Keeper<'a> {
         // With the last descriptor the connection ends, and whoever waits for an answer is free.
         drop((self.device.take(), self.root.take()));
         drop((self.record.take(), self.configuration.take()));
+        drop(self.spill.take());
         for child in &mut self.dying {
             if !child.end() {
                 log::warn!("process {} does not end", child.pid());

@@ -26,6 +26,7 @@
 //! | 5 | [`fuse`] | the kernel's questions, answered from the store |
 //! |   | [`publish`] | changes, carried to the kernel |
 //! |   | [`links`] | paths outside of the mount that lead into it |
+//! |   | [`spilling`] | what memory holds of content that may lie on disk, bounded |
 //! |   | [`mountpoint`] | the place: cleared, mounted, unmounted |
 //! | 6 | [`keeper`] | the process that makes the mount and keeps the others alive |
 //! |   | [`server`] | the process that mirrors and answers |
@@ -34,7 +35,8 @@
 //!
 //! The binaries `livedata-fuse` and `livedata-writer` are command lines and exit codes. What nothing
 //! safer wraps is in `sys`, the one place with unsafe code; what both the record and the cache verify
-//! their bytes with is in `checksum`, and tables by inode numbers are in `numbers`.
+//! their bytes with is in `checksum`, tables by inode numbers are in `numbers`, and contents on disk are
+//! in `spill`, below `content`.
 //!
 //! # The data
 //!
@@ -73,7 +75,8 @@
 //!   process without it.
 //! - **Nothing is told to the kernel under a lock that its questions need.** The safe notices are
 //!   those of attributes alone, and a STORE of an inode that is still staged.
-//! - **Nothing on a FUSE request path waits for the network.** Reads come from memory.
+//! - **Nothing on a FUSE request path waits for the network.** Reads come from memory; or, for what
+//!   memory has no room for, from the disk, by threads of their own.
 //! - **Never back, never away by mistake.** Content is replaced only by what is later in (czxid,
 //!   mzxid) order, and a file goes only when the server proves that its znode was deleted.
 //! - **The mtime is the truth about staleness.** Only content known to be current is confirmed.
@@ -111,6 +114,8 @@ pub mod server;
 pub mod service;
 pub mod shown;
 pub mod source;
+mod spill;
+pub mod spilling;
 pub mod status;
 pub mod store;
 pub mod subtree;

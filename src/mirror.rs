@@ -146,6 +146,8 @@ pub enum Command<S> {
     Connect(S),
     /// Watch these from now on, and no others.
     Watch(Wanted),
+    /// What was told of these znodes is not at hand any more, and is to be told again.
+    Lost(Vec<ZnodePath>),
     /// Confirm at this interval from now on.
     Heartbeat(Duration),
 }
@@ -157,6 +159,8 @@ struct Obeyed {
     new: Vec<Id>,
     /// Why the session is to be left.
     moves: Option<&'static str>,
+    /// The znodes to be looked at as if they had changed.
+    again: Vec<Id>,
     /// The interval of heartbeats is another.
     paces: bool,
 }
@@ -289,6 +293,22 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
                     ..Obeyed::default()
                 }
             }
+            Command::Lost(paths) => {
+                let mut again = Vec::new();
+                for path in paths {
+                    let id = self.ids.get(&path).copied();
+                    if let Some(node) = id.and_then(|id| self.nodes.get_mut(&id))
+                        && let Some(Told::Content(stat)) = node.known
+                    {
+                        node.known = Some(Told::Lost(stat));
+                        again.extend(id);
+                    }
+                }
+                Obeyed {
+                    again,
+                    ..Obeyed::default()
+                }
+            }
             Command::Watch(wanted) => self.watch(wanted),
         }
     }
@@ -338,7 +358,7 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
         Obeyed {
             new,
             moves,
-            paces: false,
+            ..Obeyed::default()
         }
     }
 

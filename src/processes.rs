@@ -1,8 +1,9 @@
 //! The processes of a mount, and what they say to each other.
 //!
 //! - The **keeper** (`livedata-fuse mount -f` itself) makes the mount and holds `/dev/fuse`, the
-//!   private mount, the record and the configuration in use. It starts the others, starts them again
-//!   when they die, forwards signals, answers `status`, and unmounts at the end.
+//!   private mount, the record with the file it speaks of, and the configuration in use. It starts
+//!   the others, starts them again when they die, forwards signals, answers `status`, and unmounts at
+//!   the end.
 //! - The **server** holds `/dev/fuse` and answers the kernel; it runs the mirror, and keeps the
 //!   record, from which its successor goes on. It never touches the mount with a system call.
 //! - The **publisher** renames, removes and makes files on the private mount at the server's word.
@@ -29,8 +30,9 @@ pub const STAGING: &str = ".livedata-staging";
 /// The keeper to the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToServer {
-    /// The first message. With it: `/dev/fuse`; for a successor the record and the last
-    /// [`ToKeeper::Configuration`], if there was one; and the publishers, as descriptors of
+    /// The first message. With it: `/dev/fuse`; for a successor the record, the last
+    /// [`ToKeeper::Spill`] and the last [`ToKeeper::Configuration`], if there were any; and the
+    /// publishers, as descriptors of
     /// processes.
     Start(Start),
     /// Go on with the mount: whoever served it before is gone. Only after [`ToKeeper::Loaded`].
@@ -83,6 +85,9 @@ pub struct Start {
     pub background: bool,
     /// The mount exists, and its record is to be gone on with; answered by [`ToKeeper::Loaded`].
     pub takes_over: bool,
+    /// The file of [`ToKeeper::Spill`] comes behind the record.
+    #[serde(default)]
+    pub has_spill: bool,
     /// The mount takes the place of one that was lost: what is wrong now must not end it, and
     /// nothing is shown before ZooKeeper has answered.
     #[serde(default)]
@@ -140,6 +145,9 @@ pub enum ToKeeper {
     Init(Init),
     /// The record is in the descriptor with this message from now on.
     Record,
+    /// The file that the record speaks of, with contents for which memory has no room, is in the
+    /// descriptor with this message from now on.
+    Spill,
     /// The configuration in use, with its drop-ins, is in the descriptor with this message. A
     /// successor goes on with it where it finds a file gone or wrong.
     Configuration,

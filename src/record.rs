@@ -28,6 +28,10 @@
 //! Once a [`Fact::Freed`] is written and nobody holds the content, pages in which no other lies are
 //! given back; contents of inodes that were freed are not checked. The log itself only grows: see
 //! [`Record::wants_compaction`].
+//!
+//! A content may come to lie on disk instead: then the log says where, and its SHA-256, and whoever
+//! keeps the memory keeps the descriptor of that file, too. Such contents are checked when they are
+//! read.
 
 mod contents;
 mod encoding;
@@ -45,12 +49,15 @@ use thiserror::Error;
 
 use crate::checksum::crc32;
 use crate::content::Content;
+use crate::numbers::ByNumber;
 use crate::path::ZnodePath;
 use crate::shown::Origin;
 use crate::source::Told;
+use crate::spill::{Spill, Spilled};
 use crate::sys::Mapping;
 use crate::tree::{Fact, Ino};
 use contents::{Contents, Extent, Stretch};
+use encoding::Decoded;
 
 /// The number of the format of the bytes; it changes with them.
 pub const FORMAT: u32 = 3;
@@ -109,6 +116,24 @@ pub enum Entry {
     },
 }
 
+/// What is kept of a record for a successor.
+#[derive(Debug)]
+pub struct Handed {
+    /// The memory.
+    pub memory: OwnedFd,
+    /// The file with the contents that lie on disk, once there is one.
+    pub spill: Option<OwnedFd>,
+}
+
+impl From<OwnedFd> for Handed {
+    fn from(memory: OwnedFd) -> Self {
+        Self {
+            memory,
+            spill: None,
+        }
+    }
+}
+
 /// A record that is being written.
 ///
 /// One process writes at a time, while no other reads.
@@ -119,6 +144,10 @@ pub struct Record {
     /// How long it was when it was last written anew.
     n_compacted: u64,
     contents: Contents,
+    /// The contents that lie on disk instead.
+    on_disk: ByNumber<Ino, Arc<Spilled>>,
+    /// Where they lie.
+    spill: Option<Arc<Spill>>,
     /// What lies here, and does not show it to all yet.
     placed: Vec<(Content, Arc<Stretch>)>,
     /// What is placed stays where it was, for this record may come to nothing.
@@ -157,11 +186,12 @@ pub enum RecordError {
     Io(#[from] io::Error),
 }
 
-/// Where the content of a file lies, and its checksum.
+/// Where the content of a file lies, and its checksum; and whether it may come to lie on disk.
 #[derive(Clone, Copy)]
 struct FileContent {
     extent: Extent,
     checksum: u32,
+    is_droppable: bool,
 }
 
 impl Record {
@@ -180,6 +210,8 @@ impl Record {
             n_log: N_HEADER as u64,
             n_compacted: 0,
             contents: Contents::default(),
+            on_disk: ByNumber::default(),
+            spill: None,
             placed: Vec::new(),
             is_draft: false,
             left_over: None,
@@ -231,10 +263,13 @@ impl Record {
     /// Its writer must be gone (waited for, not only killed) or must not write any more; in that
     /// case it may go on if nothing was appended here.
     pub fn load(
-        memory: OwnedFd,
+        handed: impl Into<Handed>,
         mut take: impl FnMut(Entry) -> Result<(), RecordError>,
     ) -> Result<Self, RecordError> {
+        let Handed { memory, spill } = handed.into();
         let memory = File::from(memory);
+        let has_spill = spill.is_some();
+        let spill = Spill::inherited(spill);
         let n_log = memory.metadata()?.len().saturating_sub(LOG);
         if n_log < N_HEADER as u64 {
             return Err(RecordError::NoRecord);
@@ -250,21 +285,49 @@ impl Record {
         let mut contents = Contents::default();
         let mut checksums: Vec<(Ino, FileContent)> = Vec::new();
         let mut freed = Vec::new();
+        // Those that may lie on disk.
+        let mut droppable: ByNumber<Ino, Content> = ByNumber::default();
+        let mut on_disk: ByNumber<Ino, Arc<Spilled>> = ByNumber::default();
+        // Several inodes may have one content.
+        let mut by_offset: ByNumber<u64, Arc<Spilled>> = ByNumber::default();
         let nothing = Content::from([]);
         let mut at = N_HEADER;
         while let Some(mut batch) = next_batch(log, at)? {
             let end = at + N_BATCH_HEADER + batch.len();
             while !batch.is_empty() {
                 let here = end - batch.len();
-                let (mut entry, content) = encoding::decode(&mut batch, &nothing)
+                let decoded = encoding::decode(&mut batch, &nothing)
                     .ok_or(damaged(here, "this is no entry"))?;
+                let (mut entry, content) = match decoded {
+                    Decoded::Entry(entry, content) => (entry, content),
+                    Decoded::Spilled {
+                        ino,
+                        stretch,
+                        digest,
+                    } => {
+                        let content = droppable
+                            .get(&ino)
+                            .filter(|_| !on_disk.contains_key(&ino))
+                            .ok_or(damaged(here, "what is not in memory cannot have left it"))?;
+                        let new = spill.recall(stretch, digest);
+                        let spilled = match by_offset.get(&stretch.offset) {
+                            Some(known) if known.is_same(&new) => Arc::clone(known),
+                            Some(_) | None => new,
+                        };
+                        by_offset.insert(stretch.offset, Arc::clone(&spilled));
+                        contents.free(ino);
+                        content.move_to_disk(Arc::clone(&spilled));
+                        on_disk.insert(ino, spilled);
+                        continue;
+                    }
+                };
                 match (&mut entry, content) {
                     (Entry::Tree(Fact::File { ino, content, .. }), Some(found)) => {
                         let end = found.extent.offset.checked_add(found.extent.n_bytes);
                         if end.is_none_or(|end| end > LOG) {
                             return Err(damaged(here, "a content lies outside"));
                         }
-                        if contents.get(*ino).is_some() {
+                        if contents.get(*ino).is_some() || on_disk.contains_key(ino) {
                             return Err(damaged(here, "an inode comes twice"));
                         }
                         let stretch = contents.insert(&memory, *ino, found.extent);
@@ -273,7 +336,10 @@ impl Record {
                             return Err(io::Error::new(io::ErrorKind::OutOfMemory, reason).into());
                         }
                         checksums.push((*ino, found));
-                        *content = Content::kept(stretch);
+                        *content = Content::kept(stretch, found.is_droppable);
+                        if found.is_droppable {
+                            droppable.insert(*ino, content.clone());
+                        }
                     }
                     (Entry::Tree(Fact::Freed { ino }), _) => freed.push(*ino),
                     (
@@ -289,6 +355,8 @@ impl Record {
             }
             for ino in freed.drain(..) {
                 contents.free(ino);
+                droppable.remove(&ino);
+                on_disk.remove(&ino);
             }
             at = end;
         }
@@ -309,7 +377,11 @@ impl Record {
                 });
             }
         }
-        drop(mapping);
+        drop((mapping, droppable, by_offset));
+        if !spill.settle(on_disk.values()) {
+            return Err(damaged(at, "contents on disk overlap"));
+        }
+        let spill = (has_spill || !on_disk.is_empty()).then_some(spill);
         if at < n_log {
             memory.set_len(LOG + at as u64)?;
         }
@@ -320,6 +392,8 @@ impl Record {
             n_log: at as u64,
             n_compacted,
             contents,
+            on_disk,
+            spill,
             placed: Vec::new(),
             is_draft: false,
             left_over,
@@ -334,23 +408,68 @@ impl Record {
     /// When it fails, the record is void: its log is emptied, so that nobody goes on with it, and every
     /// later append fails.
     pub fn append(&mut self, entries: &[Entry]) -> io::Result<()> {
+        if entries.is_empty() && !self.void {
+            return Ok(());
+        }
+        self.or_void(|record| record.write(entries))?;
+        if !self.is_draft {
+            self.settle();
+        }
+        Ok(())
+    }
+
+    fn or_void(&mut self, write: impl FnOnce(&mut Self) -> io::Result<()>) -> io::Result<()> {
         if self.void {
             return Err(io::Error::other("the record is void"));
         }
-        if entries.is_empty() {
-            return Ok(());
-        }
-        let written = self.write(entries);
-        if written.is_err() {
+        write(self).inspect_err(|_| {
             self.void = true;
             self.placed.clear();
             // Contents stay: they are read where they lie. If even this fails, there is nobody left
             // to tell; the error is reported anyway.
             let _ = self.memory.set_len(LOG);
-        } else if !self.is_draft {
-            self.settle();
+        })
+    }
+
+    /// The contents of these inodes lie on disk from here on. All of them must be on record, and in
+    /// memory. Fails as [`Record::append`] does.
+    pub(crate) fn spilled(&mut self, contents: &[(Ino, Content, Arc<Spilled>)]) -> io::Result<()> {
+        if contents.is_empty() {
+            return Ok(());
         }
-        written
+        let mut batch = self.begin_batch();
+        for (ino, _, spilled) in contents {
+            encoding::encode_spilled(*ino, spilled, &mut batch);
+        }
+        self.or_void(|record| record.end_batch(batch))?;
+        for (ino, content, spilled) in contents {
+            self.contents.free(*ino);
+            self.on_disk.insert(*ino, Arc::clone(spilled));
+            content.move_to_disk(Arc::clone(spilled));
+        }
+        let unused = self.contents.unused();
+        self.give_back(unused);
+        Ok(())
+    }
+
+    /// Whether the content of the inode lies here.
+    pub(crate) fn has_in_memory(&self, ino: Ino) -> bool {
+        self.contents.get(ino).is_some()
+    }
+
+    /// The inodes whose contents lie on disk.
+    pub(crate) fn on_disk(&self) -> impl Iterator<Item = Ino> {
+        self.on_disk.keys().copied()
+    }
+
+    /// Where contents on disk lie, once there is such a place.
+    pub(crate) fn spill(&self) -> Option<&Arc<Spill>> {
+        self.spill.as_ref()
+    }
+
+    /// Contents on disk lie there. There must be none elsewhere.
+    pub(crate) fn use_spill(&mut self, spill: Arc<Spill>) {
+        self.spill = Some(spill);
     }
 
     /// Whether it is worth the work to write the record anew: when it is void, or when most of
@@ -395,22 +514,34 @@ impl Record {
         // Before anything is put there.
         let left_over = self.left_over.take();
         self.give_back(left_over);
-        let mut batch = std::mem::take(&mut self.batch);
-        batch.clear();
-        batch.extend([0; N_BATCH_HEADER]);
+        let mut batch = self.begin_batch();
         for entry in entries {
+            let mut on_disk = None;
             let content = match entry {
                 Entry::Tree(Fact::File { ino, content, .. }) => {
-                    let bytes = content.bytes();
+                    // What lies on disk is nothing here.
+                    let bytes = match content.on_disk() {
+                        None => content.in_memory(),
+                        Some(spilled) => {
+                            on_disk = Some((*ino, spilled));
+                            None
+                        }
+                    };
+                    let bytes = bytes.as_deref().unwrap_or_default();
                     let extent = self.contents.place(bytes.len() as u64);
                     if extent.end() > LOG {
                         return Err(io::ErrorKind::FileTooLarge.into());
                     }
-                    self.memory.write_all_at(&bytes, extent.offset)?;
-                    let checksum = crc32(&bytes);
-                    let stretch = self.contents.insert(&self.memory, *ino, extent);
-                    self.placed.push((content.clone(), stretch));
-                    Some(FileContent { extent, checksum })
+                    self.memory.write_all_at(bytes, extent.offset)?;
+                    if on_disk.is_none() {
+                        let stretch = self.contents.insert(&self.memory, *ino, extent);
+                        self.placed.push((content.clone(), stretch));
+                    }
+                    Some(FileContent {
+                        extent,
+                        checksum: crc32(bytes),
+                        is_droppable: content.is_droppable(),
+                    })
                 }
                 Entry::Tree(_)
                 | Entry::Known { .. }
@@ -419,7 +550,30 @@ impl Record {
                 | Entry::Shows { .. } => None,
             };
             encoding::encode(entry, content, &mut batch);
+            if let Some((ino, spilled)) = on_disk {
+                encoding::encode_spilled(ino, &spilled, &mut batch);
+                self.on_disk.insert(ino, spilled);
+            }
         }
+        self.end_batch(batch)?;
+        for ino in freed(entries) {
+            self.contents.free(ino);
+            self.on_disk.remove(&ino);
+        }
+        let unused = self.contents.unused();
+        self.give_back(unused);
+        Ok(())
+    }
+
+    fn begin_batch(&mut self) -> Vec<u8> {
+        let mut batch = std::mem::take(&mut self.batch);
+        batch.clear();
+        batch.extend([0; N_BATCH_HEADER]);
+        batch
+    }
+
+    /// Writes the batch: from here on it counts.
+    fn end_batch(&mut self, mut batch: Vec<u8>) -> io::Result<()> {
         if self.n_log + batch.len() as u64 > MAX_LOG {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
@@ -433,12 +587,6 @@ impl Record {
         self.n_log += batch.len() as u64;
         batch.shrink_to(64 << 10);
         self.batch = batch;
-
-        for ino in freed(entries) {
-            self.contents.free(ino);
-        }
-        let unused = self.contents.unused();
-        self.give_back(unused);
         Ok(())
     }
 

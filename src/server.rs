@@ -3,9 +3,10 @@
 //!
 //! Threads: `mirror` runs the connection and hands on what it learns; `publish` carries changes to
 //! the kernel; `fuse` answers it; `keeper` hears the keeper, and passes publishers on to `publish`;
-//! `dropins` reads drop-ins; `cache` writes to the disk; `links` waits for the process that makes
-//! links; `status` writes what is asked for of the status directory; the main thread waits for events
-//! and decides. Lock order: the desk, then the queue of changes, then the tree;
+//! `dropins` reads drop-ins; `cache` writes to the disk; `spill` makes room in memory, and `disk` reads
+//! what lies there; `links` waits for the process that makes links; `status` writes what is asked for
+//! of the status directory; the main thread waits for events and decides. Lock order: the desk, then
+//! the queue of changes, then the tree;
 //! nothing waits under them. The process ends when the keeper does or says so: then it has the cache
 //! written, and nothing else to tidy up.
 
@@ -41,9 +42,11 @@ use crate::config::{self, Config};
 use crate::fuse::{LiveData, Requests};
 use crate::keeper;
 use crate::logging::{self, Logging};
+use crate::mirror::Command;
 use crate::processes::{Lost, Start, ToKeeper, ToServer};
 use crate::publish::Publishing;
-use crate::record::{Record, RecordError};
+use crate::record::{Handed, Record, RecordError};
+use crate::spilling::Spilling;
 use crate::store::{self, Reader};
 use crate::sys;
 use crate::tree::Ownership;
@@ -218,6 +221,8 @@ struct Server {
     line: Line,
     cache: Option<Arc<Cache>>,
     linking: Arc<Linking>,
+    /// None without a cache: nothing is dropped then.
+    spilling: Option<Arc<Spilling>>,
     loading: Arc<AtomicBool>,
     /// [`Event::Heard`] is on its way.
     heard: Arc<AtomicBool>,
@@ -239,6 +244,7 @@ impl Server {
         let mut with = with.into_iter().peekable();
         let device = with.next().ok_or_else(no("no /dev/fuse came"))?;
         let record = with.next_if(|_| start.takes_over);
+        let spill = with.next_if(|_| start.has_spill);
         let mut kept = with.next();
         let (tell, events) = mpsc::channel();
         // A successor answers the kernel first: with ten thousand nodes this takes a while.
@@ -252,7 +258,8 @@ impl Server {
         };
         let (mut tree, reader) = if start.takes_over {
             let record = record.ok_or(RecordError::NoRecord)?;
-            store::restored(mounter(), record)?
+            let memory = record;
+            store::restored(mounter(), Handed { memory, spill })?
         } else {
             let record = Record::create().map_err(system("no memory for the record"))?;
             let (tree, reader) =
@@ -355,6 +362,7 @@ impl Server {
             // A first server has it from the cache.
             desk.keep_known(cache, |_| start.takes_over);
         }
+        let spilling = keeping::spill(&config, &start.mountpoint, &reader, keeper).map(Arc::new);
         let linking = Arc::new(Linking::start(&start, &config));
         let desk = Arc::new(Mutex::new(desk));
         let telling = Arc::new(Telling {
@@ -366,6 +374,7 @@ impl Server {
             since,
             start: start.clone(),
             linking: Arc::clone(&linking),
+            spilling: spilling.clone(),
             configured: Mutex::new(Configured::new(
                 &config,
                 cache.as_ref(),
@@ -390,6 +399,7 @@ impl Server {
             reader,
             line,
             cache,
+            spilling,
             mirror: None,
             telling,
         };
@@ -410,6 +420,7 @@ impl Server {
                 self.probe();
                 self.reader.sweep_attributes();
                 self.keep_lost();
+                self.ask_for_lost();
                 self.take_dropins();
                 self.tell_of_configuration();
                 next_probe = Instant::now() + PROBE_INTERVAL;
@@ -587,6 +598,23 @@ impl Server {
                 Ok(false) => self.reader.disinherit(ino),
                 Err(err) => return log::debug!("the kernel does not say what it holds: {err}"),
             }
+        }
+    }
+
+    /// What lay on disk and could not be read is asked for again.
+    fn ask_for_lost(&self) {
+        let (Some(spilling), Some(mirror)) = (&self.spilling, &self.mirror) else {
+            return;
+        };
+        if spilling.n_bytes_on_disk() == 0 {
+            return;
+        }
+        let lost = self.desk.lock().files.lose();
+        for path in lost.iter().take(MAX_NAMED) {
+            log::warn!("{path}: its content cannot be read from the disk, and is asked for again");
+        }
+        if !lost.is_empty() && mirror.commands.send(Command::Lost(lost)).is_err() {
+            log::error!("the mirror is gone");
         }
     }
 

@@ -56,6 +56,8 @@ pub struct Status {
     pub dropin_dir: Option<String>,
     /// The links of `mount.links`.
     pub links: Links,
+    /// Where the content of trees lies; null without a `cache.dir`, when memory holds all of it.
+    pub content_of_trees: Option<ContentOfTrees>,
     /// `cache.dir`; null without one.
     pub cache: Option<Cache>,
     /// Changes that were published since the server started.
@@ -143,6 +145,18 @@ pub struct Tree {
     /// The first of both, each with the reason, in words.
     pub problems: Vec<String>,
     /// Why there is nothing of it.
+    pub error: Option<String>,
+}
+
+/// How much content of trees memory holds, which `cache.max_bytes` bounds, and how much the disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContentOfTrees {
+    /// In memory.
+    pub bytes_in_memory: u64,
+    /// On disk.
+    pub bytes_on_disk: u64,
+    /// Why memory holds more than it should.
     pub error: Option<String>,
 }
 
@@ -312,6 +326,10 @@ impl Status {
         }
         complaints.extend(self.dropin_dir.clone());
         complaints.extend(self.links.error.clone());
+        let of_trees = self.content_of_trees.as_ref();
+        let error = of_trees.and_then(|content| content.error.as_ref());
+        complaints
+            .extend(error.map(|error| format!("memory holds more than cache.max_bytes: {error}")));
         let of_cache = self.cache.as_ref().and_then(|cache| cache.error.as_ref());
         complaints.extend(of_cache.map(|error| format!("cache.dir: {error}")));
         complaints
@@ -342,7 +360,7 @@ mod tests {
     #[test]
     fn another_version_is_understood_as_far_as_it_goes() {
         let newer =
-            r#"{"schema": 1, "trees": [], "nodes": [{"name": "a", "state": "live", "x": 1}]}"#;
+            r#"{"schema": 1, "novelties": [], "nodes": [{"name": "a", "state": "live", "x": 1}]}"#;
         let status: Status = serde_json::from_str(newer).unwrap();
         assert_eq!(status.nodes[0].name, "a");
         assert_eq!(status.nodes[0].state, State::Live);

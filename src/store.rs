@@ -4,9 +4,12 @@
 //! that a successor would not know. No lock is held across anything but the tree and its record:
 //! what a reader gets is its own.
 
+mod memory;
+mod residents;
+
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -14,12 +17,15 @@ use parking_lot::RwLock;
 
 use crate::content::{Bytes, Content};
 use crate::path::{FilePath, Name, ZnodePath};
-use crate::record::{Entry, Record, RecordError};
+use crate::record::{Entry, Handed, Record, RecordError};
 use crate::shown::{Origin, Shown, Stale};
 use crate::source::Told;
 use crate::tree::{
     Attr, Call, Change, Effect, Fact, Ino, Kind, Listed, Ownership, Room, Staged, Step, Tree,
 };
+pub(crate) use memory::Leaving;
+pub use memory::Memory;
+use residents::Residents;
 
 /// The most open files of one inode on which somebody is on record to wait: nobody says when one is
 /// closed.
@@ -37,6 +43,8 @@ struct State {
     recording: Option<Recording>,
     /// Which inode shows which znode, where that is asked for.
     shown: Option<Shown>,
+    /// What of it lies in memory and need not.
+    residents: Arc<Residents>,
 }
 
 struct Recording {
@@ -75,6 +83,7 @@ pub fn new(directories: Ownership, now: SystemTime) -> (Writer, Reader) {
         tree: Tree::new(directories, now),
         recording: None,
         shown: None,
+        residents: Arc::default(),
     })
 }
 
@@ -92,21 +101,27 @@ pub fn recorded(
         tree,
         recording: Some(Recording::new(record, Known::default())),
         shown: None,
+        residents: Arc::default(),
     }))
 }
 
-/// The tree that is on record in `memory`, recorded on; see [`Reader::known`].
+/// The tree that is on record in `handed`, recorded on; see [`Reader::known`].
 ///
 /// The process that wrote it must be gone, or frozen ([`Writer::freeze`]); in that case nothing may
 /// be changed, forgotten or disinherited here before it is certain that the other does not thaw.
-pub fn restored(directories: Ownership, memory: OwnedFd) -> Result<(Writer, Reader), RecordError> {
+pub fn restored(
+    directories: Ownership,
+    handed: impl Into<Handed>,
+) -> Result<(Writer, Reader), RecordError> {
+    let residents = Arc::new(Residents::default());
     let mut known = Known::default();
     let mut waiting: HashMap<Ino, HashSet<u64>> = HashMap::new();
     let mut shown: Option<Shown> = None;
     let mut tree = Tree::new(directories, SystemTime::UNIX_EPOCH);
-    let record = Record::load(memory, |entry| {
+    let record = Record::load(handed, |entry| {
         match entry {
             Entry::Tree(fact) => {
+                memory::note(&residents, &fact);
                 if !tree.go_on_with(fact) {
                     return Err(RecordError::Contradiction);
                 }
@@ -123,6 +138,7 @@ pub fn restored(directories: Ownership, memory: OwnedFd) -> Result<(Writer, Read
         Ok(())
     })?;
     tree.record();
+    record.on_disk().for_each(|ino| residents.remove(ino));
     waiting.retain(|ino, _| tree.attr(*ino).is_some());
     if let Some(shown) = &mut shown {
         shown.retain(|ino| tree.attr(ino).is_some());
@@ -135,6 +151,7 @@ pub fn restored(directories: Ownership, memory: OwnedFd) -> Result<(Writer, Read
         tree,
         recording: Some(recording),
         shown,
+        residents,
     }))
 }
 
@@ -304,6 +321,7 @@ impl Writer {
             tree,
             recording,
             shown,
+            ..
         } = &mut *state;
         let Some(recording) = recording else {
             return Ok(());
@@ -315,6 +333,9 @@ impl Writer {
         let known = recording.known.table().iter();
         let known = known.map(|(path, told)| (path.clone(), *told));
         let mut record = Record::compacted(tree.facts(), known)?;
+        if let Some(spill) = recording.record.spill() {
+            record.use_spill(Arc::clone(spill));
+        }
         record.append(&recording.waiting_entries())?;
         let shown = shown.iter().flat_map(Shown::iter);
         let shown: Vec<_> = shown
@@ -498,9 +519,24 @@ impl Reader {
         self.0.read().tree.content(ino)
     }
 
-    /// See [`Tree::read`].
+    /// [`Reader::content`] for a reader, by whom it is used.
+    pub fn used(&self, ino: Ino) -> Option<Content> {
+        let state = self.0.read();
+        let content = state.tree.content(ino)?;
+        if content.is_droppable() {
+            state.residents.touch(ino);
+        }
+        Some(content)
+    }
+
+    /// The bytes of [`Reader::content`]. Waits for the disk where they lie there.
     pub fn read(&self, ino: Ino) -> Option<Bytes> {
-        self.0.read().tree.read(ino)
+        self.content(ino)?.bytes().ok()
+    }
+
+    /// For whoever makes room in memory.
+    pub fn memory(&self) -> Memory {
+        Memory::new(Arc::clone(&self.0))
     }
 
     /// What the mount shows of znodes, as it is on record.
@@ -617,6 +653,7 @@ impl State {
                     shown.forget(*ino);
                 }
             }
+            memory::note(&self.residents, fact);
         }
         if !facts.is_empty() {
             let facts: Vec<_> = facts.into_iter().map(Entry::Tree).collect();

@@ -622,9 +622,9 @@ impl Tree {
         }
     }
 
-    /// The bytes of [`Tree::content`].
+    /// The bytes of [`Tree::content`], unless they lie on disk.
     pub fn read(&self, ino: Ino) -> Option<Bytes> {
-        Some(self.content(ino)?.bytes())
+        self.content(ino)?.in_memory()
     }
 
     /// Hands the entries of a directory after `cookie` (0 at first) to `take`, in a fixed order,

@@ -160,12 +160,20 @@ impl Log {
                     let is_known =
                         matches!(before, Some(What::Content { stat: known, .. }) if known == *stat);
                     if !is_known {
+                        // It may lie on a disk itself. What is here stays, as old as it says.
+                        let content = match content.bytes() {
+                            Ok(content) => content,
+                            Err(err) => {
+                                log::warn!("the content of {path} cannot be kept: {err}");
+                                continue;
+                            }
+                        };
                         let item = Item::Content {
                             id: next_id,
                             path: path.clone(),
                             stat: *stat,
                             confirmed: *confirmed,
-                            content: &content.bytes(),
+                            content: &content,
                         };
                         let what = What::Content {
                             id: next_id,

@@ -18,6 +18,9 @@ use crate::checksum::crc32;
 
 const LOCK: &str = "lock";
 
+/// The name that a file has for a moment which is to have none.
+const NAMELESS: &str = "nameless";
+
 /// The longest name of a directory, in bytes.
 const MAX_NAME: usize = 255;
 
@@ -195,6 +198,27 @@ impl Place {
             .map_err(|errno| failed(&self.path.join(name), errno))
     }
 
+    /// Makes a file that has no name, and so nobody else can ever open.
+    pub(super) fn create_nameless(&self) -> Result<File, Error> {
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.directory, ".", flags, owner_only()) {
+            Ok(file) => Ok(file.into()),
+            // Not every file system can.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
+                self.create_and_unlink()
+            }
+            Err(errno) => Err(failed(&self.path, errno)),
+        }
+    }
+
+    /// [`Place::create_nameless`] where there is a moment between; what a kill left is removed.
+    fn create_and_unlink(&self) -> Result<File, Error> {
+        self.remove(NAMELESS)?;
+        let file = self.create_file(NAMELESS)?;
+        self.remove(NAMELESS)?;
+        Ok(file)
+    }
+
     /// Gives a file another name, on disk when it returns.
     pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
         rustix::fs::renameat(&self.directory, from, &self.directory, to)
@@ -272,5 +296,27 @@ fn insecure(path: &Path, what: impl Into<String>) -> Error {
     Error::Insecure {
         path: path.into(),
         what: what.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn a_nameless_file_has_no_name_where_file_systems_know_none_either() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place::open(dir.path(), "mnt").unwrap();
+        // A kill came between.
+        drop(place.create_file(NAMELESS).unwrap());
+        let (one, other) = (place.create_and_unlink(), place.create_nameless());
+        for file in [one.unwrap(), other.unwrap()] {
+            let metadata = file.metadata().unwrap();
+            assert_eq!((metadata.nlink(), metadata.mode() & 0o7777), (0, 0o600));
+            file.write_all_at(b"bytes", 0).unwrap();
+        }
+        assert_eq!(place.names().unwrap(), [""; 0]);
     }
 }

@@ -54,6 +54,7 @@ pub fn json(config: &Config) -> Value {
         },
         "heartbeat_interval_ms": milliseconds(config.heartbeat_interval),
         "cache_dir": config.cache_dir.as_ref().map(|dir| dir.display().to_string()),
+        "cache_max_bytes": config.cache_max_bytes,
         "nodes": config.nodes.iter().map(node).collect::<Vec<_>>(),
         "dropins": config.dropins.iter().map(Listed::json).collect::<Vec<_>>(),
         "trees": config.trees.iter().map(tree).collect::<Vec<_>>(),

@@ -2,27 +2,15 @@
 //!
 //! Whoever implements a key deletes its row's `Later` (and reads the key, of course).
 
-use super::values;
-
 /// What this version does with a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Support {
     /// It is read.
     Now,
-    /// It is ignored with a warning, unless it asks for what is so anyway.
-    Later(Harmless),
+    /// It is ignored with a warning, unless its value is empty.
+    Later,
 }
 
-/// The value of a key that asks for nothing; an empty value always does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Harmless {
-    /// Any value asks for something.
-    Nothing,
-    /// `false`, `no`, `off` or `0`.
-    False,
-}
-
-use Harmless::{False, Nothing};
 use Support::{Later, Now};
 
 /// Every key; `*` stands for one name without a dot.
@@ -46,7 +34,7 @@ const KEYS: &[(&str, Support)] = &[
     ("mount.dropin_dir", Now),
     ("heartbeat_interval", Now),
     ("cache.dir", Now),
-    ("cache.max_bytes", Later(Nothing)),
+    ("cache.max_bytes", Now),
     ("log.level", Now),
     ("log.file", Now),
     ("defaults.owner", Now),
@@ -64,7 +52,7 @@ const KEYS: &[(&str, Support)] = &[
     ("nodes.*.required", Now),
     ("nodes.*.on_disconnect", Now),
     ("nodes.*.max_stale", Now),
-    ("nodes.*.hooks", Later(Nothing)),
+    ("nodes.*.hooks", Later),
     ("trees.*.source", Now),
     ("trees.*.dest", Now),
     ("trees.*.depth", Now),
@@ -77,24 +65,24 @@ const KEYS: &[(&str, Support)] = &[
     ("trees.*.data_name", Now),
     ("trees.*.on_disconnect", Now),
     ("trees.*.max_stale", Now),
-    ("trees.*.hooks", Later(Nothing)),
-    ("hooks.max_parallel", Later(Nothing)),
-    ("hooks.*.command", Later(Nothing)),
-    ("hooks.*.run_mode", Later(Nothing)),
-    ("hooks.*.run_on_load", Later(Nothing)),
-    ("hooks.*.pipe_stdin", Later(Nothing)),
-    ("hooks.*.user", Later(Nothing)),
-    ("hooks.*.group", Later(Nothing)),
-    ("hooks.*.notify_signal", Later(Nothing)),
-    ("hooks.*.timeout", Later(Nothing)),
-    ("hooks.*.kill_timeout", Later(Nothing)),
-    ("hooks.*.retries", Later(Nothing)),
-    ("hooks.*.backoff", Later(Nothing)),
-    ("hooks.*.ok_codes", Later(Nothing)),
-    ("hooks.*.splay", Later(Nothing)),
-    ("hooks.*.wait_min", Later(Nothing)),
-    ("hooks.*.wait_max", Later(Nothing)),
-    ("hooks.*.description", Later(Nothing)),
+    ("trees.*.hooks", Later),
+    ("hooks.max_parallel", Later),
+    ("hooks.*.command", Later),
+    ("hooks.*.run_mode", Later),
+    ("hooks.*.run_on_load", Later),
+    ("hooks.*.pipe_stdin", Later),
+    ("hooks.*.user", Later),
+    ("hooks.*.group", Later),
+    ("hooks.*.notify_signal", Later),
+    ("hooks.*.timeout", Later),
+    ("hooks.*.kill_timeout", Later),
+    ("hooks.*.retries", Later),
+    ("hooks.*.backoff", Later),
+    ("hooks.*.ok_codes", Later),
+    ("hooks.*.splay", Later),
+    ("hooks.*.wait_min", Later),
+    ("hooks.*.wait_max", Later),
+    ("hooks.*.description", Later),
 ];
 
 /// What is known of `key`; none if nothing.
@@ -150,17 +138,6 @@ pub(super) fn nearest_section(name: &str) -> Option<String> {
         .then(|| format!("write {name}.KEY = value under [live-data]"))
 }
 
-impl Harmless {
-    /// Whether `value` asks for nothing.
-    pub(super) fn is(self, value: &str) -> bool {
-        value.is_empty()
-            || match self {
-                Nothing => false,
-                False => values::boolean(value) == Ok(false),
-            }
-    }
-}
-
 fn matches(pattern: &str, key: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == key,
@@ -201,14 +178,14 @@ mod tests {
         for (key, expected) in [
             ("zookeeper.hosts", Some(Now)),
             ("zookeeper.read_only", Some(Now)),
-            ("mount.links", Some(Later(False))),
+            ("mount.links", Some(Now)),
             ("nodes.a.source", Some(Now)),
-            ("nodes.a.hooks", Some(Later(Nothing))),
+            ("nodes.a.hooks", Some(Later)),
             ("nodes..source", None),
             ("nodes.a.b.source", None),
             ("nodes.source", None),
             ("nodes.a", None),
-            ("hooks.max_parallel", Some(Later(Nothing))),
+            ("hooks.max_parallel", Some(Later)),
             ("", None),
         ] {
             assert_eq!(support(key), expected, "{key}");

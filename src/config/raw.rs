@@ -145,8 +145,8 @@ impl<'a> RawConfig<'a> {
     ) -> Result<(), Error> {
         let warning = match keys::support(&setting.key) {
             Some(Support::Now) => None,
-            Some(Support::Later(harmless)) if harmless.is(&setting.value) => None,
-            Some(Support::Later(_)) => Some("not supported by this version yet; ignored".into()),
+            Some(Support::Later) if setting.value.is_empty() => None,
+            Some(Support::Later) => Some("not supported by this version yet; ignored".into()),
             None => match (dotted_name(&setting.key), keys::nearest(&setting.key)) {
                 (Some(right), _) => {
                     let message = format!("a name has no dot, so this is left out; write {right}");

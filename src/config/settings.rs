@@ -18,6 +18,8 @@ const DEFAULT_SECRETS: &str = "/var/local/secrets.json";
 const DEFAULT_MAX_STALE: Duration = Duration::from_secs(3600);
 /// What is told has nothing in it that is in the files.
 const DEFAULT_STATUS_MODE: u16 = 0o444;
+/// What a host spares without being asked.
+const DEFAULT_MAX_BYTES: u64 = 256 << 20;
 /// The protocol has 31 bits for the session timeout.
 const MAX_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 
@@ -83,6 +85,7 @@ pub(super) fn config(
             })?,
         },
         cache_dir: cache_dir(&raw, surroundings),
+        cache_max_bytes: raw.value("cache.max_bytes", DEFAULT_MAX_BYTES, values::bytes)?,
         defaults,
         nodes,
         trees,

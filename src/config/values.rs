@@ -49,6 +49,36 @@ pub(super) fn some_time(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A number of bytes: `268435456`, `256 MiB`, `64 MB`.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || {
+        format!(
+            "{text:?} is not a number of bytes; write 256 MiB, for example \
+             (units: B, KB, MB, GB, TB, KiB, MiB, GiB, TiB)"
+        )
+    };
+    let trimmed = text.trim_matches(is_space);
+    let end = trimmed.find(char::is_alphabetic).unwrap_or(trimmed.len());
+    let (count, unit) = trimmed.split_at(end);
+    let count = integer(count, 10).ok_or_else(wrong)?;
+    let (thousand, kibi) = (1000_u64, 1024_u64);
+    let factor = match &*unit.to_lowercase() {
+        "" | "b" => 1,
+        "kb" => thousand,
+        "mb" => thousand.pow(2),
+        "gb" => thousand.pow(3),
+        "tb" => thousand.pow(4),
+        "kib" => kibi,
+        "mib" => kibi.pow(2),
+        "gib" => kibi.pow(3),
+        "tib" => kibi.pow(4),
+        _ => return Err(wrong()),
+    };
+    count
+        .checked_mul(factor)
+        .ok_or_else(|| format!("{text:?} is more than any memory; write 256 MiB, for example"))
+}
+
 /// The booleans of Python's configparser.
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
     match &*text.to_lowercase() {
@@ -318,6 +348,41 @@ mod tests {
             "9999999999999999999 days",
         ] {
             assert!(time(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_bytes() {
+        for (text, n_bytes) in [
+            ("0", 0),
+            ("268435456", 268_435_456),
+            ("256 MiB", 256 << 20),
+            ("256MiB", 256 << 20),
+            ("64 MB", 64_000_000),
+            ("64 mb", 64_000_000),
+            (" 1_000  kib ", 1_024_000),
+            ("2 GiB", 2 << 30),
+            ("1 TB", 1_000_000_000_000),
+            ("7 B", 7),
+            ("1\nKiB", 1024),
+        ] {
+            assert_eq!(bytes(text), Ok(n_bytes), "{text:?}");
+        }
+        for text in [
+            "",
+            "MiB",
+            "256 M",
+            "256 MiBs",
+            "256 Mi B",
+            "-1",
+            "1.5 GiB",
+            "0x10",
+            "1 2 MiB",
+            "256 seconds",
+            "99999999999999999999",
+            "99999999999 TiB",
+        ] {
+            assert!(bytes(text).is_err(), "{text:?}");
         }
     }
 

@@ -33,7 +33,7 @@ impl Keeper<'_> {
 
     /// Lets go of all that belongs to the connection to the kernel.
     pub(super) fn forsake_connection(&mut self) {
-        (self.root, self.record, self.init) = (None, None, None);
+        (self.root, self.record, self.spill, self.init) = (None, None, None, None);
         self.publishers.clear();
         self.device = None;
         self.place.abandon();

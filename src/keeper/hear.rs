@@ -19,6 +19,7 @@ impl Keeper<'_> {
             match message {
                 ToKeeper::Init(init) => self.take_init(init),
                 ToKeeper::Record => self.take_record(with.pop()),
+                ToKeeper::Spill => self.spill = with.pop(),
                 ToKeeper::Configuration => self.configuration = with.pop(),
                 ToKeeper::Loading { so_far } => match &mut self.stage {
                     Stage::First(_) => report(Report::Loading { so_far: &so_far })

@@ -16,6 +16,7 @@ const MOST_FAILURES: u32 = 5;
 
 impl Keeper<'_> {
     pub(super) fn start_server(&self, binary: &Binary, takes_over: bool) -> io::Result<Server> {
+        let has_spill = takes_over && self.record.is_some() && self.spill.is_some();
         let start = Start {
             config: self.job.config.clone(),
             mountpoint: self.job.mountpoint.clone(),
@@ -25,6 +26,7 @@ impl Keeper<'_> {
             debug: self.job.debug,
             background: self.job.background,
             takes_over,
+            has_spill,
             anew: self.anew.running,
             restarts: Restarts {
                 server: self.n_restarts,
@@ -35,11 +37,13 @@ impl Keeper<'_> {
         };
         let device = self.device.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         let record = self.record.iter().filter(|_| takes_over);
+        let spill = self.spill.iter().filter(|_| has_spill);
         // Where the record is missing, the server must not take the configuration for it.
         let has_kept = self.anew.running || (takes_over && self.record.is_some());
         let configuration = self.configuration.iter().filter(|_| has_kept);
         let publishers = self.publishers.iter().map(|(_, process)| process);
-        let with = record.chain(configuration).chain(publishers);
+        let with = record.chain(spill).chain(configuration);
+        let with = with.chain(publishers);
         Server::start(binary, start, device, with)
     }
 
@@ -128,6 +132,7 @@ impl Keeper<'_> {
                     ToKeeper::Record if !matches!(self.stage, Stage::Loading(_)) => {
                         self.record = with.pop();
                     }
+                    ToKeeper::Spill => self.spill = with.pop(),
                     ToKeeper::Configuration => self.configuration = with.pop(),
                     ToKeeper::Failed { reason } => server.last_words = Some(reason),
                     ToKeeper::Lost { why, reason } => {

@@ -115,6 +115,7 @@ impl Keeper<'_> {
                 }
                 // It says nothing of the sort before it goes on.
                 ToKeeper::Init(_)
+                | ToKeeper::Spill
                 | ToKeeper::Configuration
                 | ToKeeper::Loading { .. }
                 | ToKeeper::Ready { .. }

@@ -197,6 +197,9 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
         let obeyed = self.mirror.obey(command);
         self.unseen.extend(&obeyed.new);
         self.queue.extend(obeyed.new);
+        for id in obeyed.again {
+            self.event(id);
+        }
         if obeyed.paces {
             self.heartbeat.pace(self.mirror.heartbeat_interval);
         }

@@ -133,7 +133,8 @@ pub(super) fn publish(
 
 /// Fills the page cache of an inode that nobody can have open yet.
 fn store(tree: &Reader, notifier: &Notifier, ino: Ino) {
-    let Some(content) = tree.read(ino) else {
+    // What is on disk already is not waited for.
+    let Some(content) = tree.content(ino).and_then(|content| content.in_memory()) else {
         return;
     };
     if content.is_empty() || content.len() > STORE_LIMIT {

@@ -1,8 +1,10 @@
 //! The bytes of an entry.
 //!
 //! A kind (one byte) and its fields in the order written here; numbers are little endian, a text is
-//! its length in bytes (four) and UTF-8, what may be missing is 1 and itself or 0, a time is seconds (eight) and nanoseconds (four) since the
-//! epoch. The content of a file lies elsewhere: its fields say where, how long, and its checksum.
+//! its length in bytes (four) and UTF-8, what may be missing is 1 and itself or 0, a time is seconds
+//! (eight) and nanoseconds (four) since the epoch. The content of a file lies elsewhere: its fields
+//! say where, how long, and its checksum, and whether it may come to lie on disk; if it does, another
+//! entry says so.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +14,7 @@ use crate::record::contents::Extent;
 use crate::record::{Entry, FileContent};
 use crate::shown::Origin;
 use crate::source::{Stat, Told};
+use crate::spill::{self, Digest, Spilled};
 use crate::tree::{Fact, Ino, Ownership};
 
 const FILE: u8 = 1;
@@ -30,6 +33,19 @@ const OWNED: u8 = 13;
 const SHOWS: u8 = 14;
 const SHOWS_NO_BYTES: u8 = 15;
 const FORGOTTEN: u8 = 16;
+const SPILLED: u8 = 17;
+
+/// What an entry says.
+pub(super) enum Decoded {
+    /// An entry as it was appended, and where the content of a file lies.
+    Entry(Entry, Option<FileContent>),
+    /// The content of the file lies on disk.
+    Spilled {
+        ino: Ino,
+        stretch: spill::Stretch,
+        digest: Digest,
+    },
+}
 
 /// Adds an entry to `bytes`; `content` says where that of a file lies.
 pub(super) fn encode(entry: &Entry, content: Option<FileContent>, bytes: &mut Vec<u8>) {
@@ -48,6 +64,7 @@ pub(super) fn encode(entry: &Entry, content: Option<FileContent>, bytes: &mut Ve
             bytes.extend(content.extent.offset.to_le_bytes());
             bytes.extend(content.extent.n_bytes.to_le_bytes());
             bytes.extend(content.checksum.to_le_bytes());
+            bytes.push(content.is_droppable.into());
         }
         Entry::Tree(Fact::Broken {
             ino,
@@ -153,9 +170,18 @@ pub(super) fn encode(entry: &Entry, content: Option<FileContent>, bytes: &mut Ve
     }
 }
 
-/// Takes the next entry off `bytes`, and where the content of a file lies, which is `content` until
-/// it is found. None where that is no entry.
-pub(super) fn decode(bytes: &mut &[u8], content: &Content) -> Option<(Entry, Option<FileContent>)> {
+/// Adds that the content of the file lies on disk.
+pub(super) fn encode_spilled(ino: Ino, spilled: &Spilled, bytes: &mut Vec<u8>) {
+    bytes.push(SPILLED);
+    bytes.extend(ino.0.to_le_bytes());
+    bytes.extend(spilled.stretch().offset.to_le_bytes());
+    bytes.extend(spilled.stretch().n_bytes.to_le_bytes());
+    bytes.extend(spilled.digest());
+}
+
+/// Takes the next entry off `bytes`; the content of a file is `content` until it is found. None
+/// where that is no entry.
+pub(super) fn decode(bytes: &mut &[u8], content: &Content) -> Option<Decoded> {
     let [kind] = take(bytes)?;
     let entry = match kind {
         FILE => {
@@ -171,8 +197,13 @@ pub(super) fn decode(bytes: &mut &[u8], content: &Content) -> Option<(Entry, Opt
                     n_bytes: u64::from_le_bytes(take(bytes)?),
                 },
                 checksum: u32::from_le_bytes(take(bytes)?),
+                is_droppable: match take(bytes)? {
+                    [0] => false,
+                    [1] => true,
+                    [_] => return None,
+                },
             };
-            return Some((Entry::Tree(fact), Some(content)));
+            return Some(Decoded::Entry(Entry::Tree(fact), Some(content)));
         }
         BROKEN => Entry::Tree(Fact::Broken {
             ino: new_ino(bytes)?,
@@ -239,9 +270,19 @@ pub(super) fn decode(bytes: &mut &[u8], content: &Content) -> Option<(Entry, Opt
                 },
             },
         },
+        SPILLED => {
+            return Some(Decoded::Spilled {
+                ino: new_ino(bytes)?,
+                stretch: spill::Stretch {
+                    offset: u64::from_le_bytes(take(bytes)?),
+                    n_bytes: u64::from_le_bytes(take(bytes)?),
+                },
+                digest: take(bytes)?,
+            });
+        }
         _ => return None,
     };
-    Some((entry, None))
+    Some(Decoded::Entry(entry, None))
 }
 
 fn encode_ownership(ownership: Ownership, bytes: &mut Vec<u8>) {

@@ -174,6 +174,9 @@ impl Server {
             log::warn!("cache.dir changed; that takes effect with the next mount");
             new.cache_dir.clone_from(&self.config.cache_dir);
         }
+        if let Some(spilling) = &self.spilling {
+            spilling.limit(new.cache_max_bytes);
+        }
         let elsewhere = service::identity(&new) != service::identity(&self.config);
         if elsewhere {
             self.cache = keeping::take_over(&new, &self.start.mountpoint);

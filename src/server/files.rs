@@ -135,6 +135,7 @@ impl Files {
                 }
             });
             znode.nodes.push(at);
+            znode.stays_in_memory();
         }
         for (path, znode) in std::mem::take(&mut self.znodes) {
             if self.trees_of(&path).next().is_some() {
@@ -312,12 +313,13 @@ impl Files {
                 let Some(znode) = self.heard(&path, State::Live) else {
                     return Vec::new();
                 };
-                // The same bytes are in memory once.
-                let content = match znode.content.take() {
-                    Some(content) if *content.bytes() == *value.content => content,
-                    Some(_) | None => Content::from(value.content),
+                // The same bytes are in memory once. Those of nodes stay there.
+                let new = match znode.nodes.is_empty() {
+                    true => Content::droppable(value.content),
+                    false => Content::from(value.content),
                 };
-                znode.content = Some(content);
+                let same = znode.content.take().filter(|content| *content == new);
+                znode.content = Some(same.unwrap_or(new));
                 znode.told = Some(Told::Content(value.stat));
                 znode.has_children = value.stat.num_children > 0;
                 let stale = || Stale::from_now(SystemTime::now());
@@ -371,6 +373,24 @@ impl Files {
                 Vec::new()
             }
         }
+    }
+
+    /// The znodes whose content lay on disk and could not be read, or is to be in memory from now
+    /// on: it is to be told again.
+    pub(super) fn lose(&mut self) -> Vec<ZnodePath> {
+        let mut lost = Vec::new();
+        for (path, znode) in &mut self.znodes {
+            let is_lost = |content: &Content| {
+                content.is_lost() || (content.is_droppable() && !znode.nodes.is_empty())
+            };
+            if let Some(Told::Content(stat)) = znode.told
+                && znode.content.as_ref().is_some_and(is_lost)
+            {
+                (znode.told, znode.content) = (Some(Told::Lost(stat)), None);
+                lost.push(path.clone());
+            }
+        }
+        lost
     }
 
     /// All files of the znode show what is known of it.

@@ -1,13 +1,18 @@
 //! The cache of a mount: opened as the configuration says; without one, memory has to do.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::cache::{Cache, Entry, Health};
+use crate::cache::{self, Cache, Entry, Health};
 use crate::config::Config;
+use crate::processes::ToKeeper;
 use crate::service;
+use crate::spilling::{self, Spilling};
 use crate::status;
+use crate::store::Reader;
+use crate::wire::Socket;
 
 /// How many damaged entries are named one by one.
 const MAX_NAMED: usize = 20;
@@ -62,6 +67,29 @@ pub(super) fn take_over(config: &Config, mountpoint: &Path) -> Option<Arc<Cache>
         Ok(cache) => Some(Arc::new(cache)),
         Err(err) => {
             log::error!("cache.dir: {err}; what is known is kept in memory only");
+            None
+        }
+    }
+}
+
+/// Has content of trees go to the disk for which memory has no room. Without a cache nothing is
+/// dropped.
+pub(super) fn spill(
+    config: &Config,
+    mountpoint: &Path,
+    tree: &Reader,
+    keeper: &Arc<Socket>,
+) -> Option<Spilling> {
+    let dir = config.cache_dir.clone()?;
+    let (mountpoint, keeper) = (mountpoint.to_owned(), Arc::clone(keeper));
+    let place = spilling::Place {
+        create: Box::new(move || cache::nameless(&dir, &mountpoint).map_err(io::Error::other)),
+        keep: Box::new(move |file| keeper.send(&ToKeeper::Spill, &[file])),
+    };
+    match Spilling::start(tree, place, config.cache_max_bytes) {
+        Ok(spilling) => Some(spilling),
+        Err(err) => {
+            log::error!("cannot start a thread, so all content stays in memory: {err}");
             None
         }
     }

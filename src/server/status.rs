@@ -18,8 +18,9 @@ use crate::fuse::{Requests, Shown, StatusDir, StatusFile};
 use crate::processes::{Start, ToKeeper};
 use crate::publish::Publishing;
 use crate::source::{Told, zookeeper};
+use crate::spilling::Spilling;
 use crate::status::{
-    Dropin, Node, Process, Processes, SCHEMA, State, Status, ZooKeeper, prometheus,
+    ContentOfTrees, Dropin, Node, Process, Processes, SCHEMA, State, Status, ZooKeeper, prometheus,
 };
 use crate::store::Reader;
 use crate::sys;
@@ -39,6 +40,7 @@ pub(super) struct Telling {
     pub(super) since: SystemTime,
     pub(super) start: Start,
     pub(super) linking: Arc<Linking>,
+    pub(super) spilling: Option<Arc<Spilling>>,
     /// Taken with no other lock, and for a moment.
     pub(super) configured: Mutex<Configured>,
 }
@@ -173,6 +175,7 @@ impl Telling {
             dropins,
             dropin_dir,
             links: self.linking.status(),
+            content_of_trees: self.spilling.as_deref().map(content_of_trees),
             cache: keeping::status(cache.as_deref()),
             changes: self.publishing.n_published(),
             requests: self.requests.get(),
@@ -257,6 +260,14 @@ fn session(sessions: Sessions, error: Option<String>) -> ZooKeeper {
         error,
         sessions: sessions.n,
         read_only: false,
+    }
+}
+
+fn content_of_trees(spilling: &Spilling) -> ContentOfTrees {
+    ContentOfTrees {
+        bytes_in_memory: spilling.n_bytes_in_memory() as u64,
+        bytes_on_disk: spilling.n_bytes_on_disk() as u64,
+        error: spilling.trouble().map(|trouble| trouble.reason),
     }
 }
 

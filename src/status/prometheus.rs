@@ -90,6 +90,42 @@ pub fn text(status: &Status) -> String {
         "How old that gets while all is well.",
         status.heartbeat_interval,
     );
+    page.gauge(
+        "livedata_tree_files",
+        "Files of trees.",
+        status
+            .trees
+            .iter()
+            .map(|tree| ([("tree", &*tree.name)], tree.files)),
+    );
+    page.gauge(
+        "livedata_tree_unreadable_znodes",
+        "Znodes of trees that cannot be read, or whose children cannot be listed.",
+        status
+            .trees
+            .iter()
+            .map(|tree| ([("tree", &*tree.name)], tree.unreadable)),
+    );
+    page.gauge(
+        "livedata_tree_left_out_znodes",
+        "Znodes of trees with names that no file can have there.",
+        status
+            .trees
+            .iter()
+            .map(|tree| ([("tree", &*tree.name)], tree.left_out)),
+    );
+    if let Some(content) = &status.content_of_trees {
+        page.lone_gauge(
+            "livedata_tree_content_memory_bytes",
+            "Content of trees in memory.",
+            content.bytes_in_memory,
+        );
+        page.lone_gauge(
+            "livedata_tree_content_disk_bytes",
+            "Content of trees on disk.",
+            content.bytes_on_disk,
+        );
+    }
     let n_wrong = status
         .dropins
         .iter()

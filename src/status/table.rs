@@ -78,6 +78,56 @@ pub fn nodes(status: &Status, look: Look) -> String {
     text
 }
 
+/// A line for each tree, and one for each of its first problems. Empty without trees.
+pub fn trees(status: &Status) -> String {
+    if status.trees.is_empty() {
+        return String::new();
+    }
+    let header = [
+        "TREE",
+        "DIRECTORY",
+        "FILES",
+        "OLD",
+        "UNREADABLE",
+        "LEFT OUT",
+    ]
+    .map(str::to_owned);
+    let rows = status.trees.iter().map(|tree| {
+        [
+            printable(&tree.name),
+            printable(&tree.directory),
+            tree.files.to_string(),
+            tree.stale.to_string(),
+            tree.unreadable.to_string(),
+            tree.left_out.to_string(),
+        ]
+    });
+    let rows: Vec<[String; 6]> = std::iter::once(header).chain(rows).collect();
+    let widths: [usize; 6] = std::array::from_fn(|column| {
+        let lengths = rows.iter().map(|row| row[column].chars().count());
+        lengths.max().unwrap_or(0)
+    });
+    let mut text = String::new();
+    for (at, row) in rows.iter().enumerate() {
+        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
+            let _ = match column {
+                0 | 1 => write!(text, "{cell:width$}  "),
+                5 => write!(text, "{cell:>width$}"),
+                _ => write!(text, "{cell:>width$}  "),
+            };
+        }
+        text.push('\n');
+        let tree = at.checked_sub(1).map(|at| &status.trees[at]);
+        let problems = tree
+            .into_iter()
+            .flat_map(|tree| tree.error.iter().chain(&tree.problems));
+        for problem in problems {
+            let _ = writeln!(text, "  {}", printable(problem));
+        }
+    }
+    text
+}
+
 fn row(node: &Node) -> [String; 7] {
     let number = |number: Option<String>| number.unwrap_or("-".into());
     [

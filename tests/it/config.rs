@@ -142,6 +142,23 @@ fn an_empty_cache_dir_is_none() {
 }
 
 #[test]
+fn how_much_memory_holds() {
+    let most = |line: &str| {
+        let config = parse(format!("zookeeper.hosts = zk01\n{line}\n"));
+        config.map(|config| (config.cache_max_bytes, config.problems.len()))
+    };
+    assert_eq!(most("").unwrap(), (256 << 20, 0));
+    assert_eq!(most("cache.max_bytes =").unwrap(), (256 << 20, 0));
+    assert_eq!(most("cache.max_bytes = 64 MB").unwrap(), (64_000_000, 0));
+    assert_eq!(most("cache.max_bytes = 0").unwrap(), (0, 0));
+    let err = most("cache.max_bytes = plenty").unwrap_err().to_string();
+    assert!(
+        err.contains("live.ini:2: cache.max_bytes: \"plenty\" is not a number of bytes"),
+        "{err}"
+    );
+}
+
+#[test]
 fn what_nobody_says() {
     let config =
         parse("zookeeper.hosts = zk01\nsecrets.path =\nnodes.a.source = /a\nnodes.a.mode =\n")
@@ -1123,6 +1140,7 @@ warning: live.ini:13: zookeeper.host: unknown key; did you mean zookeeper.hosts?
             },
             "heartbeat_interval_ms": 300_000,
             "cache_dir": null,
+            "cache_max_bytes": 268_435_456,
             "nodes": [
                 {
                     "name": "a", "source": "/a", "dest": "dir/a.json", "uid": 0, "gid": 424_242,

@@ -14,7 +14,7 @@ use livedata::path::FilePath;
 use livedata::processes::{PUBLISHER_COMMAND, ToPublisher};
 use livedata::publish::{Publishing, Tell};
 use livedata::record::Record;
-use livedata::store::{self, Reader};
+use livedata::store::{self, Reader, Writer};
 use livedata::tree::{Change, Ownership};
 use livedata::wire::Socket;
 use rustix::process::{PidfdFlags, pidfd_open};
@@ -42,8 +42,6 @@ impl Live {
     }
 
     fn start(with_publisher: bool) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let path = mountpoint::prepare(directory.path()).unwrap();
         let root = Ownership {
             uid: 0,
             gid: 0,
@@ -51,6 +49,17 @@ impl Live {
         };
         let record = Record::create().unwrap();
         let (writer, tree) = store::recorded(root, record, SystemTime::now()).unwrap();
+        Self::mount_with((writer, tree), with_publisher)
+    }
+
+    /// Mounts a tree that is there, without a publisher.
+    pub fn mount_tree(tree: (Writer, Reader)) -> Self {
+        Self::mount_with(tree, false)
+    }
+
+    fn mount_with((writer, tree): (Writer, Reader), with_publisher: bool) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = mountpoint::prepare(directory.path()).unwrap();
         let (mut mounting, device) = Mounting::create(&path, "test", &Options::default()).unwrap();
         mounting.attach().unwrap();
         let requests = Requests::default();

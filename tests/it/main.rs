@@ -23,6 +23,7 @@ mod outages;
 mod record;
 mod secure;
 mod source;
+mod spilling;
 mod support;
 mod survival;
 mod tree;

@@ -618,6 +618,37 @@ async fn the_audit_finds_what_a_lost_watch_hid() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_lost_is_told_again() {
+    let world = showing(15, &[("/a", "1"), ("/b", "1")]).await;
+    // The same content again is no later than before.
+    world.book.lock().rewind_is_known();
+    let told = |world: &World| {
+        let history = world.take_history();
+        let n = |of| {
+            history
+                .iter()
+                .filter(|update| is_content(update, of))
+                .count()
+        };
+        (n("/a"), n("/b"))
+    };
+    told(&world);
+    let lost = || Command::Lost(vec![path("/a"), path("/nobody")]);
+    world.command(lost());
+    world.passes(seconds(1)).await;
+    assert_eq!(told(&world), (1, 0));
+    world.zookeeper.cut();
+    world.command(lost());
+    world.right(seconds(2)).await;
+    world.passes(seconds(2)).await;
+    assert_eq!(told(&world), (1, 0));
+    world.put("/a", "2");
+    world.right(seconds(1)).await;
+    assert_eq!(told(&world), (1, 0));
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_audit_has_nothing_to_say_of_what_stays_absent() {
     let world = showing(13, &[("/a", "1")]).await;
     world.watch(&["/a", "/never", "/gone"]);

@@ -8,17 +8,22 @@ mod kill;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use livedata::content::Content;
 use livedata::path::{FilePath, ZnodePath};
-use livedata::record::{Record, RecordError};
+use livedata::record::{Handed, Record, RecordError};
 use livedata::source::{Stat, Told};
+use livedata::spilling::{Place, Spilling};
 use livedata::store::{self, Reader, Writer};
 use livedata::tree::{Attr, Call, Change, Ino, Kind, Room, Staged};
+use parking_lot::Mutex;
 use proptest::prelude::*;
 
+use crate::support::wait::wait_until;
 use crate::tree::{DIRECTORIES, Way, at, change, file_path, path, put, way};
 
 #[derive(Debug, Clone)]
@@ -34,6 +39,8 @@ enum Step {
         /// Whether the keeper takes the new record.
         taken: bool,
     },
+    /// All contents that may go to the disk.
+    Spill,
     /// The process is killed, and another goes on.
     TakeOver,
     /// A successor reads the record and fails, while the kernel gives something back.
@@ -50,6 +57,8 @@ struct Recorded {
     lookups: HashMap<Ino, u64>,
     now: SystemTime,
     before: Before,
+    /// What lies on disk, once there is something.
+    spill: Arc<Mutex<Option<File>>>,
 }
 
 struct Before {
@@ -91,7 +100,7 @@ fn while_frozen_nothing_is_written_and_nothing_is_lost() {
     it.forget(0);
     assert_ne!(seen(&it.reader), frozen, "the old version is freed");
     let memory = File::from(memory(&it.writer));
-    assert_eq!(loaded(copy(&memory)).unwrap().0, frozen);
+    assert_eq!(loaded(it.handed(copy(&memory))).unwrap().0, frozen);
     it.writer.thaw();
     it.look_at_the_record();
 }
@@ -129,14 +138,14 @@ fn content_that_somebody_holds_stays_as_it_is() {
         it.writer.apply(put("a", 0o400, &version(n)), it.now);
     }
     assert_eq!(it.reader.attr(first), None);
-    assert_eq!(*held.bytes(), version(1));
+    assert_eq!(*held.bytes().unwrap(), version(1));
     // The record moves.
     let last = it.reader.find(&path("a")).unwrap();
     let newest = it.reader.content(last).unwrap();
     it.writer.compact(|_| Ok(())).unwrap();
     it.writer.apply(put("b", 0o400, &version(10)), it.now);
-    assert_eq!(*held.bytes(), version(1));
-    assert_eq!(*newest.bytes(), version(9));
+    assert_eq!(*held.bytes().unwrap(), version(1));
+    assert_eq!(*newest.bytes().unwrap(), version(9));
     // Another process goes on, in the same memory.
     let memory = memory(&it.writer);
     drop(it.writer);
@@ -214,15 +223,17 @@ fn run(steps: &[Step]) {
                 assert_eq!(done.is_ok(), *taken);
                 it.forget_before();
             }
+            Step::Spill => it.spill(),
             Step::TakeOver => {
                 let memory = memory(&it.writer);
-                (it.writer, it.reader) = store::restored(DIRECTORIES, memory).unwrap();
+                let handed = it.handed(memory);
+                (it.writer, it.reader) = store::restored(DIRECTORIES, handed).unwrap();
                 assert_eq!(it.reader.known(), it.known);
             }
             Step::Freeze(n) => {
                 it.writer.freeze();
-                let memory = memory(&it.writer);
-                drop(store::restored(DIRECTORIES, memory).unwrap());
+                let handed = it.handed(memory(&it.writer));
+                drop(store::restored(DIRECTORIES, handed).unwrap());
                 it.forget(*n);
                 it.writer.thaw();
             }
@@ -248,10 +259,37 @@ impl Recorded {
             lookups: HashMap::new(),
             now: at(1),
             before,
+            spill: Arc::default(),
         }
     }
 
+    fn handed(&self, memory: impl Into<OwnedFd>) -> Handed {
+        let spill = self.spill.lock();
+        let spill = spill.as_ref().map(|file| file.try_clone().unwrap().into());
+        Handed {
+            memory: memory.into(),
+            spill,
+        }
+    }
+
+    fn spill(&self) {
+        let kept = Arc::clone(&self.spill);
+        let place = Place {
+            create: Box::new(tempfile::tempfile),
+            keep: Box::new(move |file| {
+                *kept.lock() = Some(file.try_clone_to_owned()?.into());
+                Ok(())
+            }),
+        };
+        let spilling = Spilling::start(&self.reader, place, 0).unwrap();
+        wait_until(Duration::from_secs(20), "all is on disk", || {
+            spilling.n_bytes_in_memory() == 0
+        });
+        spilling.end();
+    }
+
     fn change(&mut self, change: &Change, way: Way) {
+        let change = &droppable(change);
         let is_confirmation = matches!(change, Change::Confirm { .. });
         if is_confirmation || matches!(way, Way::AtOnce) {
             self.writer.apply(change.clone(), self.now);
@@ -316,13 +354,13 @@ impl Recorded {
             if n < appended.len() {
                 let torn = copy(&before.memory);
                 torn.write_all_at(&appended[..n], start).unwrap();
-                let (seen, known) = loaded(torn).unwrap();
+                let (seen, known) = loaded(self.handed(torn)).unwrap();
                 assert_eq!(seen, before.seen, "torn after {n} of {}", appended.len());
                 assert_eq!(known, before.known);
             }
         }
         self.forget_before();
-        let (seen, known) = loaded(copy(&memory)).unwrap();
+        let (seen, known) = loaded(self.handed(copy(&memory))).unwrap();
         assert_eq!(seen, self.before.seen);
         assert_eq!(known, self.known);
     }
@@ -366,8 +404,8 @@ fn copy(memory: &File) -> File {
     copy
 }
 
-fn loaded(memory: File) -> Result<(Seen, HashMap<ZnodePath, Told>), RecordError> {
-    let (_, reader) = store::restored(DIRECTORIES, memory.as_fd().try_clone_to_owned()?)?;
+fn loaded(handed: Handed) -> Result<(Seen, HashMap<ZnodePath, Told>), RecordError> {
+    let (_, reader) = store::restored(DIRECTORIES, handed)?;
     Ok((seen(&reader), reader.known()))
 }
 
@@ -392,6 +430,15 @@ fn seen(reader: &Reader) -> Seen {
     Seen(inodes)
 }
 
+/// The same change; what content it has is long enough for the disk, and may go there.
+fn droppable(change: &Change) -> Change {
+    let mut change = change.clone();
+    if let Change::Put { content, .. } | Change::Recall { content, .. } = &mut change {
+        *content = Content::droppable(content.bytes().unwrap().repeat(300));
+    }
+    change
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         10 => (change(), way()).prop_map(|(change, way)| Step::Change(change, way)),
@@ -401,6 +448,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..3_u8, any::<bool>(), prop::option::of(1..4_i64))
             .prop_map(|(n, is_there, mzxid)| Step::Know(n, is_there, mzxid)),
         1 => any::<bool>().prop_map(|taken| Step::Compact { taken }),
+        1 => Just(Step::Spill),
         1 => Just(Step::TakeOver),
         1 => any::<usize>().prop_map(Step::Freeze),
         2 => (0..20_u64).prop_map(Step::Tick),

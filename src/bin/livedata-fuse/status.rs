@@ -179,14 +179,21 @@ fn of_server(details: &status::Status, look: Look) -> String {
     let zookeeper = &details.zookeeper;
     let _ = writeln!(
         text,
-        "\n{} files of {} nodes, {} may be old; ZooKeeper: {}",
+        "\n{} files of {}, {} may be old; ZooKeeper: {}{}",
         details.files,
-        details.nodes.len(),
+        match (details.nodes.len(), details.trees.len()) {
+            (nodes, 0) => format!("{nodes} nodes"),
+            (nodes, trees) => format!("{nodes} nodes and {trees} trees"),
+        },
         details.stale,
         match (&zookeeper.session, &zookeeper.error) {
             (Some(session), _) => format!("session {session}"),
             (None, Some(error)) => error.clone(),
             (None, None) => "not connected yet".into(),
+        },
+        match zookeeper.read_only {
+            true => " with a read-only server",
+            false => "",
         },
     );
     for dropin in &details.dropins {
@@ -203,6 +210,10 @@ fn of_server(details: &status::Status, look: Look) -> String {
     }
     if let Some(cache) = &details.cache {
         let _ = writeln!(text, "cache: {}, {} znodes", cache.health, cache.entries);
+    }
+    let trees = table::trees(details);
+    if !trees.is_empty() {
+        let _ = write!(text, "\n{trees}");
     }
     let nodes = table::nodes(details, look);
     if !nodes.is_empty() {

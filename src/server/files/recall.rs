@@ -6,6 +6,7 @@ use super::znode::{Stale, Znode};
 use super::{Files, Noted, known_of};
 use crate::cache;
 use crate::config::{Node, Tree};
+use crate::content::Content;
 use crate::path::{FilePath, ZnodePath};
 use crate::publish::{Known, News};
 use crate::source::Told;
@@ -70,6 +71,8 @@ impl Files {
     fn recall_file(&mut self, source: &ZnodePath, file: &FilePath, told: Told, shown: &Reader) {
         let attr = shown.find(file).and_then(|ino| shown.attr(ino));
         let content = attr.and_then(|attr| shown.content(attr.ino));
+        // What lay on disk may not be there any more.
+        let content = content.filter(|content| !content.is_lost());
         let znode = self.znodes.entry(source.clone()).or_default();
         // A takeover makes nothing too old, and nothing younger.
         let as_of = attr.map_or(SystemTime::UNIX_EPOCH, |attr| attr.mtime);
@@ -110,6 +113,8 @@ impl Files {
                     content,
                     confirmed,
                 } => {
+                    let bytes = content.in_memory().filter(|_| znode.nodes.is_empty());
+                    let content = bytes.map_or(content, |bytes| Content::droppable(&*bytes));
                     znode.content = Some(content);
                     znode.told = Some(Told::Content(stat));
                     znode.has_children = stat.num_children > 0;

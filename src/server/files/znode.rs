@@ -53,6 +53,15 @@ impl Znode {
         self.content.is_some() || matches!(self.told, Some(Told::Lost(_)))
     }
 
+    /// A node shows it, so memory is to hold its content. What lies on disk is to be told again.
+    pub(super) fn stays_in_memory(&mut self) {
+        let droppable = self.content.take_if(|content| content.is_droppable());
+        if let Some(content) = droppable {
+            let in_memory = content.in_memory();
+            self.content = Some(in_memory.map_or(content, |bytes| Content::from(&*bytes)));
+        }
+    }
+
     /// What is known of it is not known to be current, and was at this time at last.
     pub(super) fn is_stale(&mut self, as_of: SystemTime) {
         self.stale.get_or_insert_with(|| Stale::from_now(as_of));

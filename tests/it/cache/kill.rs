@@ -69,7 +69,10 @@ fn whoever_is_killed_leaves_a_cache_to_start_with() {
                 panic!("{entry:?}");
             };
             let n = stat.mzxid;
-            assert!(*content.bytes() == *self::content(n), "version {n} is torn");
+            assert!(
+                *content.bytes().unwrap() == *self::content(n),
+                "version {n} is torn"
+            );
             assert_eq!(entry.path, path(&format!("/{}", n % N_ZNODES)));
             assert!(
                 n > acknowledged - N_ZNODES,
