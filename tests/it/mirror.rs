@@ -2,6 +2,7 @@
 
 mod harness;
 mod random;
+mod trees;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -744,7 +745,7 @@ async fn a_wiped_ensemble_takes_no_file_away() {
     let absent = |update: &Update| matches!(update, Update::Absent { .. });
     let history = world.take_history();
     assert!(!history.iter().any(absent));
-    assert!(history.len() <= 4, "{history:?}");
+    assert!(history.len() <= 5, "{history:?}");
     assert!(
         world.zookeeper.n_watches() <= 2,
         "retries pile up no watches"
@@ -881,7 +882,9 @@ async fn a_heartbeat_confirms_what_is_clean() {
         | Update::Unreadable { .. }
         | Update::Repaired { .. }
         | Update::Connected { .. }
-        | Update::Disconnected { .. } => None,
+        | Update::Disconnected { .. }
+        | Update::Children { .. }
+        | Update::Settled => None,
     });
     assert_eq!((confirmed.next(), confirmed.next()), (Some(2), None));
     world.end().await;
@@ -906,7 +909,9 @@ async fn a_heartbeat_does_not_confirm_what_changed_before_it() {
             | Update::Unreadable { .. }
             | Update::Repaired { .. }
             | Update::Connected { .. }
-            | Update::Disconnected { .. } => false,
+            | Update::Disconnected { .. }
+            | Update::Children { .. }
+            | Update::Settled => false,
         });
         assert!(
             first.is_some_and(|update| is_content(&update, "/a")),

@@ -5,10 +5,11 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use livedata::mirror::{Command, Mirror, Reason, Update};
+use livedata::mirror::{Command, Mirror, Reason, Update, Wanted};
 use livedata::path::ZnodePath;
 use livedata::source::fake::FakeZooKeeper;
 use livedata::source::{Told, Value};
+use livedata::subtree::Subtree;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
@@ -23,6 +24,8 @@ pub(super) struct Shown {
     pub(super) confirmed: Option<Instant>,
     /// Something was heard of it.
     pub(super) is_heard: bool,
+    /// Whether it was told to have children.
+    pub(super) has_children: bool,
     /// The order of the newest content ever shown: no later content may be older.
     highest: Option<(i64, i64)>,
 }
@@ -36,8 +39,10 @@ pub(super) struct Book {
     /// What each path became, and when.
     truth: BTreeMap<String, Vec<(Instant, Option<Value>)>>,
     wanted: BTreeSet<String>,
+    trees: Vec<Subtree>,
     /// Removed by a command that the mirror may not have heard of yet.
     leaving: BTreeSet<String>,
+    leaving_trees: Vec<Subtree>,
     /// Older content may be told, as history was rewound.
     rewound: bool,
     /// What a lost watch hid may be confirmed.
@@ -84,8 +89,8 @@ impl Hand {
             self.zookeeper.create(path, content).unwrap();
         }
         self.note(path);
-        for (end, _) in path.match_indices('/').skip(1) {
-            self.note(&path[..end]);
+        for (end, _) in path.match_indices('/') {
+            self.note(&path[..end.max(1)]);
         }
     }
 
@@ -120,6 +125,13 @@ impl Hand {
         if states.last().is_none_or(|(_, last)| *last != now) {
             states.push((Instant::now(), now));
         }
+    }
+
+    /// Runs a mirror that watches these trees.
+    pub(super) fn watched_trees(self, heartbeat: Duration, trees: &[Subtree]) -> World {
+        let world = self.watched(heartbeat, &[]);
+        world.watch_all(&[], trees);
+        world
     }
 
     /// Runs a mirror that watches these.
@@ -162,14 +174,19 @@ impl Book {
         let now = Instant::now();
         let (path, paths) = match update {
             Update::Content { path, .. }
+            | Update::Children { path, .. }
             | Update::Absent { path }
             | Update::Unreadable { path, .. }
             | Update::Repaired { path } => (Some(path), &[][..]),
             Update::Confirmed { paths, .. } => (None, &paths[..]),
-            Update::Connected { .. } | Update::Disconnected { .. } => (None, &[][..]),
+            Update::Settled | Update::Connected { .. } | Update::Disconnected { .. } => {
+                (None, &[][..])
+            }
         };
         for path in path.into_iter().chain(paths) {
-            if !self.wanted.contains(path.as_str()) && !self.leaving.contains(path.as_str()) {
+            let named = self.wanted.contains(path.as_str()) || self.leaving.contains(path.as_str());
+            let mut trees = self.trees.iter().chain(&self.leaving_trees);
+            if !named && !trees.any(|tree| tree.wants(path) || tree.descends(path)) {
                 return Err("nobody watches it");
             }
         }
@@ -195,11 +212,18 @@ impl Book {
                     unreadable: None,
                     confirmed: Some(now),
                     is_heard: true,
+                    has_children: value.stat.num_children > 0,
                     highest: Some(order),
                 };
                 if goes_back && !rewound {
                     return Err("goes back");
                 }
+            }
+            Update::Children { path, has_children } => {
+                let Some(shown) = self.shown.get_mut(path.as_str()) else {
+                    return Err("nothing was told of it");
+                };
+                shown.has_children = *has_children;
             }
             Update::Absent { path } => {
                 let shown = self.shown.entry(path.to_string()).or_default();
@@ -233,6 +257,9 @@ impl Book {
                         return Err("nothing was told of it");
                     };
                     let Some(content) = &shown.content else {
+                        if shown.unreadable.take().is_some() {
+                            continue;
+                        }
                         return Err("there is nothing to confirm");
                     };
                     let states = &self.truth[path.as_str()];
@@ -249,7 +276,7 @@ impl Book {
                     shown.confirmed = Some(now - *age);
                 }
             }
-            Update::Repaired { .. } => {}
+            Update::Repaired { .. } | Update::Settled => {}
             Update::Connected { .. } => self.is_connected = true,
             Update::Disconnected { .. } => self.is_connected = false,
         }
@@ -283,6 +310,35 @@ impl Book {
     }
 }
 
+impl Book {
+    /// Whether what is shown of the trees is what is there, and no more.
+    fn are_trees_right(&self) -> bool {
+        let wanted = |at: &str| self.trees.iter().any(|tree| tree.wants(&path(at)));
+        let of_truth = self.truth.iter().filter(|(at, _)| wanted(at));
+        let is_there = |at: &str| {
+            let truth = self.truth.get(at).and_then(|states| states.last());
+            truth.and_then(|(_, state)| state.clone())
+        };
+        let is_shown = |at: &str| {
+            let shown = self.shown.get(at);
+            shown.is_some_and(|shown| shown.content.is_some() || shown.unreadable.is_some())
+        };
+        let all_shown = of_truth.map(|(at, _)| at).all(|at| match is_there(at) {
+            Some(truth) => {
+                let has_children = truth.stat.num_children > 0;
+                self.is_right(at) && self.shown[at].has_children == has_children
+            }
+            None => self.wanted.contains(at) || !is_shown(at),
+        });
+        let no_more = self
+            .shown
+            .keys()
+            .filter(|at| wanted(at))
+            .all(|at| !is_shown(at) || is_there(at).is_some());
+        all_shown && no_more
+    }
+}
+
 fn same(one: &Value, other: &Value) -> bool {
     one.stat.order() == other.stat.order() && one.content == other.content
 }
@@ -303,16 +359,27 @@ impl World {
 
     /// Watches these and no others.
     pub(super) fn watch(&self, paths: &[&str]) {
+        self.watch_all(paths, &[]);
+    }
+
+    /// Watches these znodes and trees, and no others.
+    pub(super) fn watch_all(&self, paths: &[&str], trees: &[Subtree]) {
         for path in paths {
             self.note(path);
         }
+        self.note("/");
         {
             let mut book = self.book.lock();
             let wanted = paths.iter().map(ToString::to_string).collect();
             let before = std::mem::replace(&mut book.wanted, wanted);
             book.leaving.extend(before);
+            let before = std::mem::replace(&mut book.trees, trees.to_vec());
+            book.leaving_trees.extend(before);
         }
-        self.command(Command::Watch(paths.iter().map(|at| path(at)).collect()));
+        self.command(Command::Watch(Wanted {
+            nodes: paths.iter().map(|at| path(at)).collect(),
+            trees: trees.to_vec(),
+        }));
     }
 
     /// The mirror has heard every command.
@@ -320,8 +387,17 @@ impl World {
         tokio::time::sleep(Duration::from_millis(1)).await;
         let mut book = self.book.lock();
         book.leaving.clear();
-        let Book { wanted, shown, .. } = &mut *book;
-        shown.retain(|path, _| wanted.contains(path));
+        book.leaving_trees.clear();
+        let Book {
+            wanted,
+            trees,
+            shown,
+            ..
+        } = &mut *book;
+        shown.retain(|at, _| {
+            let is_in = |tree: &Subtree| tree.wants(&path(at)) || tree.descends(&path(at));
+            wanted.contains(at) || trees.iter().any(is_in)
+        });
     }
 
     /// Waits until it holds; not longer than this.
@@ -349,7 +425,9 @@ impl World {
 
     /// Waits until everything watched is shown as it is.
     pub(super) async fn right(&self, limit: Duration) -> Duration {
-        let right = |book: &Book| book.wanted.iter().all(|path| book.is_right(path));
+        let right = |book: &Book| {
+            book.wanted.iter().all(|path| book.is_right(path)) && book.are_trees_right()
+        };
         self.within(limit, "all is right", right).await
     }
 

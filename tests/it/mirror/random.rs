@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use super::harness::{Hand, World, seconds};
+use livedata::subtree::Subtree;
+
+use super::harness::{Hand, World, path as znode, seconds};
 
 const PATHS: [&str; 6] = ["/a", "/b", "/a/a", "/a/b", "/b/a", "/a/a/a"];
 const N_STEPS: usize = 60;
@@ -19,6 +21,14 @@ enum Besides {
     Rewinds,
 }
 
+/// What is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watching {
+    Nodes,
+    /// Nodes and trees, which overlap.
+    Trees,
+}
+
 /// Tells which seed it was.
 struct Seed(u64);
 
@@ -31,17 +41,17 @@ impl Drop for Seed {
 }
 
 /// One script, in a runtime of its own, so that nothing of another one matters.
-fn run(seed: u64, besides: Besides) {
+fn run(seed: u64, watching: Watching, besides: Besides) {
     let _seed = Seed(seed);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .unwrap();
-    runtime.block_on(script(seed, besides));
+    runtime.block_on(script(seed, watching, besides));
 }
 
-async fn script(seed: u64, besides: Besides) {
+async fn script(seed: u64, watching: Watching, besides: Besides) {
     let mut random = fastrand::Rng::with_seed(seed);
     let hand = Hand::new(seed);
     // Without it a change under an ACL that forbids reading uses the watch up unheard.
@@ -53,12 +63,15 @@ async fn script(seed: u64, besides: Besides) {
         }
     }
     let heartbeat = Duration::from_millis(random.u64(20..20_000));
-    let world = hand.watched(heartbeat, &some(&mut random));
+    // Servers older than 3.6.
+    hand.zookeeper.lack_tree_watches(random.u8(..4) == 0);
+    let world = hand.watched(heartbeat, &[]);
+    watch_some(&world, watching, &mut random);
     if besides == Besides::LostWatches {
         world.book.lock().losses_are_known();
     }
     for step in 0..N_STEPS {
-        happen(&world, &mut random, step).await;
+        happen(&world, watching, &mut random, step).await;
         match besides {
             Besides::LostWatches if random.u8(..8) == 0 => world.zookeeper.lose_next_event(),
             Besides::Rewinds if random.u8(..30) == 0 => {
@@ -92,11 +105,36 @@ async fn script(seed: u64, besides: Besides) {
     world.end().await;
 }
 
+fn watch_some(world: &World, watching: Watching, random: &mut fastrand::Rng) {
+    let mut trees = Vec::new();
+    if watching == Watching::Trees {
+        let exclude = ["b".to_string()];
+        let include = ["a/a".to_string()];
+        for (root, depth, include, exclude) in [
+            ("/a", None, &[][..], &[][..]),
+            ("/a/a", None, &[], &[]),
+            ("/", Some(1), &[], &[]),
+            ("/a", Some(1), &[], &exclude),
+            ("/", None, &include, &[]),
+            ("/c/d", Some(0), &[], &[]),
+        ] {
+            if random.u8(..3) == 0 {
+                trees.push(Subtree::new(znode(root), depth, include, exclude).unwrap());
+            }
+        }
+    }
+    let nodes = match watching {
+        Watching::Trees if random.bool() => Vec::new(),
+        Watching::Trees | Watching::Nodes => some(random),
+    };
+    world.watch_all(&nodes, &trees);
+}
+
 fn some(random: &mut fastrand::Rng) -> Vec<&'static str> {
     PATHS.into_iter().filter(|_| random.u8(..4) > 0).collect()
 }
 
-async fn happen(world: &World, random: &mut fastrand::Rng, step: usize) {
+async fn happen(world: &World, watching: Watching, random: &mut fastrand::Rng, step: usize) {
     let path = PATHS[random.usize(..PATHS.len())];
     let zookeeper = &world.zookeeper;
     match random.u8(..40) {
@@ -128,7 +166,7 @@ async fn happen(world: &World, random: &mut fastrand::Rng, step: usize) {
             let _ = zookeeper.set_readable(path, random.bool());
         }
         28 | 29 => {
-            world.watch(&some(random));
+            watch_some(world, watching, random);
             world.heard().await;
         }
         _ => {
@@ -143,20 +181,28 @@ async fn happen(world: &World, random: &mut fastrand::Rng, step: usize) {
 #[test]
 fn what_is_shown_in_the_end_is_what_is_there() {
     for seed in 0..1000 {
-        run(seed, Besides::Nothing);
+        run(seed, Watching::Nodes, Besides::Nothing);
+    }
+}
+
+#[test]
+fn what_is_shown_of_trees_in_the_end_is_what_is_there() {
+    for seed in 0..2000 {
+        run(seed, Watching::Trees, Besides::Nothing);
     }
 }
 
 #[test]
 fn what_lost_watches_hid_is_shown_in_the_end() {
     for seed in 0..500 {
-        run(seed, Besides::LostWatches);
+        run(seed, Watching::Nodes, Besides::LostWatches);
+        run(seed, Watching::Trees, Besides::LostWatches);
     }
 }
 
 #[test]
 fn what_restores_left_is_shown_in_the_end() {
     for seed in 0..500 {
-        run(seed, Besides::Rewinds);
+        run(seed, Watching::Nodes, Besides::Rewinds);
     }
 }
