@@ -24,5 +24,6 @@ mod source;
 mod support;
 mod survival;
 mod tree;
+mod trees;
 mod watching;
 mod writer;
