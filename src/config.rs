@@ -146,6 +146,8 @@ pub struct Log {
 pub struct Mount {
     /// Files have extended attributes that tell of their znodes.
     pub xattr: bool,
+    /// Files whose dest was absolute and outside of the mountpoint are to be found there, too.
+    pub links: bool,
     /// Where the drop-ins are, if the file says. A relative path was taken from the directory of the
     /// configuration file.
     pub dropin_dir: Option<PathBuf>,
@@ -179,6 +181,9 @@ pub struct Node {
     pub source: ZnodePath,
     /// The file, below the mountpoint.
     pub dest: FilePath,
+    /// It was written as an absolute path outside of the mountpoint: applications may look for it
+    /// there, at a slash and `dest`.
+    pub is_outside: bool,
     /// The file's owner.
     pub uid: u32,
     /// The file's group.
@@ -207,6 +212,8 @@ pub struct Tree {
     pub subtree: Subtree,
     /// The file or directory of the root, below the mountpoint.
     pub dest: FilePath,
+    /// It was written as an absolute path outside of the mountpoint, as with a [`Node`].
+    pub is_outside: bool,
     /// The owner of files and directories.
     pub uid: u32,
     /// The group of files and directories.

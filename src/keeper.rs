@@ -19,6 +19,7 @@ mod control;
 mod due;
 mod hear;
 mod life;
+mod links;
 mod mounts;
 mod place;
 mod publisher;
@@ -41,6 +42,7 @@ use thiserror::Error;
 
 use crate::mountpoint::{self, Options};
 use crate::processes::{Init, ToServer};
+pub use address::list_of_links;
 pub use ask::ask;
 use binary::Binary;
 use child::Child;
@@ -254,6 +256,8 @@ struct Keeper<'a> {
     reload_due: bool,
     /// Killed, and not gone yet.
     dying: Vec<Child>,
+    /// The process that removes the links into the mount, which is gone.
+    unlinking: Option<std::process::Child>,
     /// Until when the server's part of the status is waited for.
     details_until: Option<Instant>,
 }
@@ -307,6 +311,7 @@ impl<'a> Keeper<'a> {
             anew: status::Anew::default(),
             reload_due: false,
             dying: Vec::new(),
+            unlinking: None,
             details_until: None,
         }
     }
@@ -360,6 +365,7 @@ impl<'a> Keeper<'a> {
         self.root = None;
         // The next mount at the same place answers for it from now on.
         self.control = None;
+        self.remove_links();
         self.end_publisher();
         if self.anew.running {
             // It was the lost one: there are no open files to serve.
@@ -401,7 +407,10 @@ impl<'a> Keeper<'a> {
         systemd::tell(&[NotifyState::Stopping]);
         match ended {
             Ok(End::Unmounted) => {}
-            Ok(End::Told) | Err(_) => drop(self.place.detach()),
+            Ok(End::Told) | Err(_) => {
+                self.place.detach();
+                self.remove_links();
+            }
         }
         self.end_publisher();
         let servers = [self.server.take(), self.upgrade.candidate.take()];
@@ -414,12 +423,14 @@ impl<'a> Keeper<'a> {
         }
         drop(self.control.take());
         // With the last descriptor the connection ends, and whoever waits for an answer is free.
-        drop((self.device, self.root, self.record, self.configuration));
+        drop((self.device.take(), self.root.take()));
+        drop((self.record.take(), self.configuration.take()));
         for child in &mut self.dying {
             if !child.end() {
                 log::warn!("process {} does not end", child.pid());
             }
         }
+        self.wait_for_links();
         let mountpoint = self.job.mountpoint.display();
         match ended {
             Ok(End::Unmounted) => log::info!("{mountpoint}: unmounted"),

@@ -24,6 +24,7 @@
 //! |   | [`service`] | the ZooKeeper service that a configuration names |
 //! | 5 | [`fuse`] | the kernel's questions, answered from the store |
 //! |   | [`publish`] | changes, carried to the kernel |
+//! |   | [`links`] | paths outside of the mount that lead into it |
 //! |   | [`mountpoint`] | the place: cleared, mounted, unmounted |
 //! | 6 | [`keeper`] | the process that makes the mount and keeps the others alive |
 //! |   | [`server`] | the process that mirrors and answers |
@@ -53,6 +54,7 @@
 //! | keeper | holds it | holds the private root; no system call on either | - | all end; the next `mount` clears the place |
 //! | server | serves it | never touches it | the keeper | a successor goes on from the record; if nobody can, the mount is made anew |
 //! | publisher | has none | renames on the private mount | the keeper | another one does the rest |
+//! | [`links`] | has none | never touches it | itself, soon: it makes or removes links outside | the next one does it again |
 //!
 //! # Invariants
 //!
@@ -90,6 +92,7 @@ pub mod config;
 pub mod content;
 pub mod fuse;
 pub mod keeper;
+pub mod links;
 pub mod logging;
 pub mod mirror;
 pub mod mountpoint;

@@ -303,7 +303,8 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
         let moves = (before != self.trees).then_some("other subtrees are wanted");
         let nodes: BTreeSet<ZnodePath> = wanted.nodes.into_iter().collect();
         let stays = |path: &ZnodePath, node: &Node| {
-            let is_absent = matches!(node.known, Some(Told::Absent(_)));
+            let is_absent =
+                matches!(node.known, Some(Told::Absent(_))) && node.unreadable.is_none();
             nodes.contains(path)
                 || self.trees.is_root(path)
                 || (!is_absent && (self.trees.wants(path) || self.trees.descends(path)))
@@ -327,11 +328,15 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
         for node in self.nodes.values_mut() {
             node.is_named = nodes.contains(&node.path) || self.trees.is_root(&node.path);
             node.is_wanted = nodes.contains(&node.path) || self.trees.wants(&node.path);
-            if moves.is_some() {
-                // Of those known to be there, some were of no interest.
-                node.wants_children(false);
+            if !node.is_wanted {
+                // Nobody will look whether it is so still.
+                (node.known, node.told, node.is_parent) = (None, false, None);
             }
             node.wants_children(self.trees.descends(&node.path));
+            if let (Some(_), Some(children)) = (moves, &mut node.children) {
+                // Of those that are known some may be wanted now that were not.
+                children.generation = None;
+            }
         }
         Obeyed {
             new,

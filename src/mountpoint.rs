@@ -6,6 +6,7 @@ mod options;
 mod own;
 mod table;
 
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The hidden command of the binary that asks a mount whether it lives; see [`probe_here`].
 pub const PROBE_COMMAND: &str = "probe-mount";
+
+/// The ids of all mounts of this program in the mount table, as statx(2) tells them.
+pub fn ids_of_ours() -> io::Result<HashSet<u64>> {
+    table::ids_of_ours()
+}
 
 /// What is wrong with a mountpoint, and what to do.
 #[derive(Debug, Error)]

@@ -7,6 +7,7 @@
 //!   record, from which its successor goes on. It never touches the mount with a system call.
 //! - The **publisher** renames, removes and makes files on the private mount at the server's word.
 //!   It holds no `/dev/fuse`.
+//! - [`links`](crate::links), now and then and not for long, makes and removes links outside.
 //!
 //! The rule behind it: a process that holds `/dev/fuse` never makes a system call that the mount
 //! must answer, and sends no notification that waits for a lock which a reader may hold. A thread

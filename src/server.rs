@@ -3,8 +3,8 @@
 //!
 //! Threads: `mirror` runs the connection and hands on what it learns; `publish` carries changes to
 //! the kernel; `fuse` answers it; `keeper` hears the keeper, and passes publishers on to `publish`;
-//! `dropins` is woken when there is news of drop-ins; `cache` writes to the disk; the main thread
-//! waits for events and decides. Lock order: the desk, then the queue of changes, then the tree;
+//! `dropins` is woken when there is news of drop-ins; `cache` writes to the disk; `links` waits for
+//! the process that makes links; the main thread waits for events and decides. Lock order: the desk, then the queue of changes, then the tree;
 //! nothing waits under them. The process ends when the keeper does or says so: then it has the cache
 //! written, and nothing else to tidy up.
 
@@ -15,6 +15,7 @@ mod files;
 mod hearing;
 mod keeping;
 mod kernel;
+mod links;
 mod mirroring;
 mod panics;
 mod status;
@@ -52,6 +53,7 @@ use files::Files;
 use hearing::{hear_keeper, told_of_publishing};
 use keeping::Left;
 use kernel::{Connection, Line};
+use links::Linking;
 use mirroring::Running;
 
 /// How often progress is told while the mount is not ready.
@@ -209,6 +211,7 @@ struct Server {
     reader: Reader,
     line: Line,
     cache: Option<Arc<Cache>>,
+    linking: Linking,
     loading: Arc<AtomicBool>,
     /// [`Event::Heard`] is on its way.
     heard: Arc<AtomicBool>,
@@ -353,6 +356,7 @@ impl Server {
         let mut server = Self {
             loading: Arc::new(AtomicBool::new(!start.takes_over)),
             heard: Arc::default(),
+            linking: Linking::start(&start, &config),
             start,
             config,
             main,
@@ -481,6 +485,10 @@ impl Server {
             leave_stderr(&self.start, &self.config, &self.logging);
         }
         self.logging.set_level(self.level());
+        match has_predecessor(&self.start) {
+            true => self.keep_links(),
+            false => self.linking.keep_first(&self.config.nodes),
+        }
         if !self.start.takes_over {
             self.tell_ready()?;
         }

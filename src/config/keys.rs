@@ -42,7 +42,7 @@ const KEYS: &[(&str, Support)] = &[
     ("mount.xattr", Now),
     ("mount.status_dir", Later(Nothing)),
     ("mount.status_mode", Later(Nothing)),
-    ("mount.links", Later(False)),
+    ("mount.links", Now),
     ("mount.dropin_dir", Now),
     ("heartbeat_interval", Now),
     ("cache.dir", Now),

@@ -22,11 +22,13 @@ pub(super) fn node(
     let required = reading.value("required", false, values::boolean);
     reading.all_right()?;
     reading.check_max_stale(on_disconnect);
+    let (dest, is_outside) = dest?;
     Some(Node {
         name: reading.raw.name.clone(),
         line: reading.raw.line,
         source: source?,
-        dest: dest?,
+        dest,
+        is_outside,
         uid,
         gid,
         mode,

@@ -137,8 +137,9 @@ impl Reading<'_> {
         self.value("source", None, |text| values::znode(text).map(Some))
     }
 
-    /// Where it stands: `dest`, or else its name.
-    pub(super) fn dest(&mut self) -> Option<FilePath> {
+    /// Where it stands: `dest`, or else its name; and whether that was written as a path outside of the
+    /// mountpoint.
+    pub(super) fn dest(&mut self) -> Option<(FilePath, bool)> {
         let (text, mountpoint) = match self.raw.option("dest") {
             Some(setting) => (&setting.value, self.mountpoint),
             None => (&self.raw.name, &[][..]),

@@ -143,8 +143,9 @@ impl Owner {
 }
 
 /// The path in the mount that `text` means. Below the mountpoint an absolute path is taken relative
-/// to it, elsewhere it loses its leading slash. `..` goes up, as in a file system, but not out.
-pub(super) fn dest(text: &str, mountpoint: &[String]) -> Result<FilePath, String> {
+/// to it, elsewhere it loses its leading slash, and true is given too. `..` goes up, as in a file
+/// system, but not out.
+pub(super) fn dest(text: &str, mountpoint: &[String]) -> Result<(FilePath, bool), String> {
     let escapes = || format!("{text:?} leaves the mount by \"..\"; write a path below it");
     let mut parts: Vec<&str> = text
         .split('/')
@@ -155,6 +156,7 @@ pub(super) fn dest(text: &str, mountpoint: &[String]) -> Result<FilePath, String
             && !mountpoint.is_empty()
             && parts.iter().take(mountpoint.len()).eq(mountpoint)
     };
+    let mut is_outside = false;
     if below(&parts) {
         parts.drain(..mountpoint.len());
         parts = resolve(&parts).ok_or_else(escapes)?;
@@ -162,6 +164,8 @@ pub(super) fn dest(text: &str, mountpoint: &[String]) -> Result<FilePath, String
         parts = resolve(&parts).ok_or_else(escapes)?;
         if below(&parts) {
             parts.drain(..mountpoint.len());
+        } else {
+            is_outside = text.starts_with('/');
         }
     }
     if parts
@@ -172,10 +176,11 @@ pub(super) fn dest(text: &str, mountpoint: &[String]) -> Result<FilePath, String
             "{text:?} begins with {OWN_NAMES:?}, which the mount keeps for itself; choose another name"
         ));
     }
-    FilePath::parse(&parts.join("/")).map_err(|error| match error {
+    let path = FilePath::parse(&parts.join("/")).map_err(|error| match error {
         PathError::Empty => format!("{text:?} is the mount itself; write a path below it"),
         error => error.to_string(),
-    })
+    })?;
+    Ok((path, is_outside))
 }
 
 /// Takes `..` out; none if it leads above the start.
@@ -223,7 +228,9 @@ mod tests {
             ("...", "..."),
             ("a/", "a"),
         ] {
-            let path = dest(text, &mountpoint).map(|path| path.to_string());
+            let path = dest(text, &mountpoint).map(|(path, _)| path.to_string());
+            let is_outside = ["/mnt/liver/a", "/etc/a", "/mnt/a"].contains(&text);
+            assert_eq!(dest(text, &mountpoint).unwrap().1, is_outside, "{text:?}");
             assert_eq!(path.as_deref(), Ok(expected), "{text:?}");
         }
         for text in [
@@ -242,7 +249,7 @@ mod tests {
         ] {
             assert!(dest(text, &mountpoint).is_err(), "{text:?}");
         }
-        let plain = |text| dest(text, &[]).map(|path| path.to_string());
+        let plain = |text| dest(text, &[]).map(|(path, _)| path.to_string());
         assert_eq!(plain("/mnt/live/a"), Ok("mnt/live/a".into()));
     }
 }

@@ -55,6 +55,7 @@ pub(super) fn config(
         },
         mount: Mount {
             xattr: raw.value("mount.xattr", false, values::boolean)?,
+            links: raw.value("mount.links", false, values::boolean)?,
             dropin_dir: raw.value("mount.dropin_dir", None, |text| {
                 Ok(Some(beside(file, text)))
             })?,

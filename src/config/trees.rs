@@ -43,11 +43,13 @@ pub(super) fn tree(
         }
     };
     reading.check_max_stale(on_disconnect);
+    let (dest, is_outside) = dest?;
     Some(Tree {
         name: reading.raw.name.clone(),
         line: reading.raw.line,
         subtree,
-        dest: dest?,
+        dest,
+        is_outside,
         uid,
         gid,
         mode,

@@ -97,7 +97,7 @@ mod tests {
     fn what_is_told() {
         let stat = Stat {
             czxid: 0x10,
-            mzxid: 0x1_0000_0002a,
+            mzxid: 0x1_0000_002a,
             version: 7,
             ctime: 1_763_736_602_000,
             mtime: 1_763_736_602_120,

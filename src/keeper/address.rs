@@ -22,6 +22,13 @@ pub(super) fn of(mountpoint: &Path) -> io::Result<PathBuf> {
     Ok(runtime.join("livedata-fuse").join(name(mountpoint)))
 }
 
+/// The list of the links into a mount at `mountpoint`, beside its control socket.
+pub fn list_of_links(mountpoint: &Path) -> io::Result<PathBuf> {
+    let mut path = of(mountpoint)?.into_os_string();
+    path.push(".links");
+    Ok(path.into())
+}
+
 /// As systemd escapes a path: `/` becomes `-`, and what is special `\xNN`. What is too long keeps
 /// its end, behind a hash of the whole.
 fn name(mountpoint: &Path) -> String {

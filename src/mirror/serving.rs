@@ -325,7 +325,7 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
         match self.mirror.ids.get(path) {
             Some(id) => self.event(*id),
             None if is_there == Some(false) => {}
-            None => self.discover(path.clone()),
+            None => _ = self.discover(path.clone()),
         }
     }
 
@@ -369,15 +369,17 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
         (self.mirror.tell)(Update::Children { path, has_children });
     }
 
-    /// There may be a znode that is not watched yet, and is wanted perhaps.
-    fn discover(&mut self, path: ZnodePath) {
+    /// There is a znode. Says whether it was not known, and is wanted.
+    fn discover(&mut self, path: ZnodePath) -> bool {
         let is_known = self.mirror.ids.contains_key(&path);
         let trees = &self.mirror.trees;
-        if !is_known && (trees.wants(&path) || trees.descends(&path)) {
-            let id = self.mirror.add(path);
-            self.unseen.insert(id);
-            self.queue.push_back(id);
+        if is_known || !(trees.wants(&path) || trees.descends(&path)) {
+            return false;
         }
+        let id = self.mirror.add(path);
+        self.unseen.insert(id);
+        self.queue.push_back(id);
+        true
     }
 
     /// To be looked at as soon as there is room.
@@ -459,12 +461,7 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
         // it was before.
         let parent = path.parent();
         let parent = parent.and_then(|parent| self.mirror.ids.get(&parent).copied());
-        if let (Some(parent), Some(name)) = (parent, path.name()) {
-            if let Some(node) = self.mirror.nodes.get_mut(&parent)
-                && let Some(children) = &mut node.children
-            {
-                children.names.remove(name);
-            }
+        if let Some(parent) = parent {
             self.event(parent);
         }
     }
@@ -498,11 +495,11 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
                 let is_told = matches!(node.known, Some(Told::Absent(_)))
                     && node.told
                     && node.unreadable.is_none();
+                let was_unreadable = node.unreadable.take().is_some();
                 node.known = Some(Told::gone(node.known));
                 node.told = true;
-                node.unreadable = None;
                 node.is_parent = None;
-                if !is_told && node.is_wanted {
+                if !is_told && (node.is_wanted || was_unreadable) {
                     (self.mirror.tell)(Update::Absent { path });
                 }
                 return Judged::Well { is_gone: true };
@@ -520,7 +517,7 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
         let node = self.mirror.nodes.get_mut(&id)?;
         let path = node.path.clone();
         let children = node.children.as_mut()?;
-        let (new, gone) = match listing {
+        let (names, gone) = match listing {
             Listing::None => return None,
             Listing::Failed(reason) => return Some(reason),
             Listing::Same => {
@@ -532,19 +529,18 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
                 if self.session.is_read_only() && children.generation.is_some() {
                     return None;
                 }
-                let was_complete = children.is_complete;
-                let (new, gone) = children.list(names, generation);
-                if is_audit && was_complete && !(new.is_empty() && gone.is_empty()) {
-                    self.repaired(&path);
-                }
-                (new, gone)
+                (names.clone(), children.list(names, generation))
             }
         };
-        for name in new {
+        let mut differs = !gone.is_empty();
+        for name in names {
             match path.child(&name) {
-                Ok(child) => self.discover(child),
+                Ok(child) => differs |= self.discover(child),
                 Err(err) => log::warn!("{path}: a child is left out: {err}"),
             }
+        }
+        if is_audit && differs {
+            self.repaired(&path);
         }
         for name in gone {
             let child = path.child(&name).ok();

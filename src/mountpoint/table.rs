@@ -1,5 +1,6 @@
 //! The mount table of this process (`/proc/self/mountinfo`).
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
@@ -12,6 +13,28 @@ pub(super) fn is_ours(path: &Path) -> bool {
     std::fs::read("/proc/self/mountinfo").is_ok_and(|table| top_is_ours(&table, path))
 }
 
+/// The ids of all mounts of our type.
+pub(super) fn ids_of_ours() -> std::io::Result<HashSet<u64>> {
+    Ok(ids(&std::fs::read("/proc/self/mountinfo")?).collect())
+}
+
+fn ids(table: &[u8]) -> impl Iterator<Item = u64> {
+    let ours = table
+        .split(|byte| *byte == b'\n')
+        .filter(|line| is_of_our_type(line));
+    ours.filter_map(|line| {
+        let id = line.split(|byte| *byte == b' ').next()?;
+        std::str::from_utf8(id).ok()?.parse().ok()
+    })
+}
+
+fn is_of_our_type(line: &[u8]) -> bool {
+    let mut fields = line
+        .split(|byte| *byte == b' ')
+        .skip_while(|field| *field != b"-");
+    fields.nth(1) == Some(FILE_SYSTEM.as_bytes())
+}
+
 fn top_is_ours(table: &[u8], path: &Path) -> bool {
     // A later line at the same path is mounted over the earlier one.
     let top = table.split(|byte| *byte == b'\n').rfind(|line| {
@@ -19,12 +42,7 @@ fn top_is_ours(table: &[u8], path: &Path) -> bool {
             .nth(4)
             .is_some_and(|field| unescape(field).as_os_str() == path.as_os_str())
     });
-    top.is_some_and(|line| {
-        let mut fields = line
-            .split(|byte| *byte == b' ')
-            .skip_while(|field| *field != b"-");
-        fields.nth(1) == Some(FILE_SYSTEM.as_bytes())
-    })
+    top.is_some_and(is_of_our_type)
 }
 
 /// Blank, tab, newline and backslash stand as `\040` and so on.
@@ -74,5 +92,6 @@ mod tests {
         assert!(!ours("/mnt/other"));
         assert!(!ours("/mnt"));
         assert!(!ours("/mnt/live/below"));
+        assert_eq!(ids(TABLE.as_bytes()).collect::<Vec<_>>(), [40, 41, 42]);
     }
 }

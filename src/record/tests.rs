@@ -100,6 +100,25 @@ fn entries() -> Vec<Vec<Entry>> {
             path: path.clone(),
             told: Told::Absent(None),
         }],
+        vec![
+            Entry::Shows {
+                ino: Ino(17),
+                origin: Origin {
+                    path: path.clone(),
+                    stat: Some(Stat {
+                        version: 11,
+                        ..Stat::default()
+                    }),
+                },
+            },
+            Entry::Shows {
+                ino: Ino(17),
+                origin: Origin {
+                    path: path.clone(),
+                    stat: None,
+                },
+            },
+        ],
         vec![Entry::Known {
             path: path.clone(),
             told: Told::Absent(Some(10)),

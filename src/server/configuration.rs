@@ -180,6 +180,7 @@ impl Server {
             self.cache = keeping::take_over(&new, &self.start.mountpoint);
         }
         self.config = new;
+        self.keep_links();
         if let Some(cache) = &self.cache {
             let desk = self.desk.lock();
             desk.publishing.use_cache(Some(Arc::clone(cache)));
@@ -221,6 +222,7 @@ impl Server {
         }
         (self.config.nodes, self.config.trees) = (nodes, trees);
         log::info!("drop-ins changed: {}", count(&self.config));
+        self.keep_links();
         let wanted = {
             let mut desk = self.desk.lock();
             let changes = desk

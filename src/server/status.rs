@@ -32,6 +32,7 @@ impl Server {
             "unreadable": first(&unreadable).collect::<Vec<_>>(),
             "left_out": first(&left_out).collect::<Vec<_>>(),
             "cache": keeping::status(self.cache.as_deref()),
+            "links": self.linking.status(),
             "zookeeper": self.desk.lock().files.disconnected().unwrap_or("connected"),
             "repaired_by_audit": self.desk.lock().files.n_repaired(),
             "garbled_replies": garbled.n,
@@ -75,6 +76,7 @@ impl Server {
             n => complaints.push(format!("{n} drop-ins are wrong")),
         }
         complaints.extend(keeping::complaint(self.cache.as_deref()));
+        complaints.extend(self.linking.complaint());
         complaints
     }
 }

@@ -15,6 +15,7 @@ mod flips;
 mod harness;
 mod keeper;
 mod kernel;
+mod links;
 mod live;
 mod mirror;
 mod outages;

@@ -31,6 +31,15 @@ pub(crate) enum Command {
     /// Make changes appear in a mount (started by mount).
     #[command(name = livedata::processes::PUBLISHER_COMMAND, hide = true)]
     PublishMount,
+    /// Make and remove links into a mount (started by mount).
+    #[command(name = livedata::links::COMMAND, hide = true)]
+    LinkMount {
+        mountpoint: PathBuf,
+        list: PathBuf,
+        /// There is no list yet.
+        #[arg(long)]
+        begin: bool,
+    },
     /// Ask a mount whether it lives (used by mount and umount).
     #[command(name = livedata::mountpoint::PROBE_COMMAND, hide = true)]
     ProbeMount { mountpoint: PathBuf },

@@ -9,7 +9,7 @@ mod status;
 use std::process::ExitCode;
 
 use livedata::config::{Config, Severity, check};
-use livedata::mountpoint;
+use livedata::{links, mountpoint};
 
 use cli::{Check, Cli, Command, Umount};
 
@@ -34,6 +34,17 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status(arguments) => status::run(&arguments),
         Command::ServeMount => Ok(livedata::server::main()),
         Command::PublishMount => Ok(livedata::publisher::main()),
+        Command::LinkMount {
+            mountpoint,
+            list,
+            begin,
+        } => {
+            let lists = match begin {
+                true => links::Lists::Begins,
+                false => links::Lists::GoesOn,
+            };
+            Ok(links::main(&mountpoint, (&list, lists)))
+        }
         Command::ProbeMount { mountpoint } => Ok(match mountpoint::probe_here(&mountpoint) {
             mountpoint::Health::Alive => ExitCode::SUCCESS,
             mountpoint::Health::Dead | mountpoint::Health::Hung => ExitCode::FAILURE,

@@ -395,7 +395,7 @@ impl World {
             ..
         } = &mut *book;
         shown.retain(|at, _| {
-            let is_in = |tree: &Subtree| tree.wants(&path(at)) || tree.descends(&path(at));
+            let is_in = |tree: &Subtree| tree.wants(&path(at));
             wanted.contains(at) || trees.iter().any(is_in)
         });
     }
@@ -414,9 +414,10 @@ impl World {
                 return begun.elapsed();
             }
             if begun.elapsed() >= limit {
+                let book = self.book.lock();
                 panic!(
-                    "{what}: not within {limit:?}: {:#?}",
-                    self.book.lock().shown
+                    "{what}: not within {limit:?}: {:#?}, where {:#?}",
+                    book.shown, book.truth
                 );
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
