@@ -6,11 +6,13 @@ use rustix::process::Signal;
 
 use super::{listing, shown, truth, wait_for_listing, wait_for_truth};
 use crate::files::config;
+use crate::support::admin::Admin;
 use crate::support::mount::Mount;
-use crate::support::proxy::Proxy;
+use crate::support::proxy::{Mode, Proxy};
 use crate::support::shown::SOON;
 use crate::support::wait::{holds_for, wait_until};
-use crate::support::zookeeper::{Sandbox, shared_server};
+use crate::support::wire::Wire;
+use crate::support::zookeeper::{Ensemble, Sandbox, Server, shared_server};
 
 const AWAY: &str = "the last known content is served";
 
@@ -277,4 +279,80 @@ fn a_tree_that_is_too_old_says_so() {
         wait_for_truth(&mount, "t", admin, "/t");
         wait_for_truth(&mount, "other", admin, "/t");
     }
+}
+
+/// A follower that is cut off from its leader, and does not know that it is, lists what was.
+#[test]
+fn a_lagging_follower_takes_no_tree_away() {
+    let more = "localSessionsEnabled=true\nlocalSessionsUpgradingEnabled=true\nsyncLimit=60\n";
+    let (ensemble, links) = Ensemble::start_linked(more);
+    let (lagging, healthy) = (&ensemble.members[0], &ensemble.members[1]);
+    let admin = &Admin::connect(healthy.hosts());
+    admin.create_many([("/t/a", "1"), ("/t/dir/b", "1"), ("/t/old/c", "1")]);
+    let ways = [lagging, healthy].map(|member| Proxy::start(member.address()));
+    ways[0].refuse();
+    let hosts = format!("{},{}", ways[0].hosts(), ways[1].hosts());
+    let mount = Mount::start(&config(&hosts, "trees.t.source = /t"));
+    let session = mount.session();
+    wait_until(SOON, "the follower has it all", || {
+        let mut wire = Wire::connect(lagging.address());
+        let length = wire.data_length("/t/old/c");
+        wire.close();
+        length == 1
+    });
+    for link in &links {
+        link.set(Mode::Stall);
+    }
+    admin.set("/t/a", "newer");
+    admin.create("/t/dir/new", "new");
+    admin.create("/t/a/below", "new");
+    admin.delete_all("/t/old");
+    wait_for_truth(&mount, "t", admin, "/t");
+    let files = ["t/a/_data_", "t/a/below", "t/dir/new", "t/dir/b"];
+    let inodes = files.map(|file| mount.ino(file));
+    ways[1].refuse();
+    ways[0].accept();
+    mount.next_session(session);
+    holds_for(Duration::from_secs(2), "all is as it was", || {
+        files.map(|file| mount.ino(file)) == inodes && !mount.has("t/old")
+    });
+    for link in &links {
+        link.set(Mode::Pass);
+    }
+    admin.set("/t/a", "newest");
+    admin.delete("/t/dir/new");
+    wait_for_truth(&mount, "t", admin, "/t");
+    assert_eq!(mount.n_logged("history was rewound"), 0, "{}", mount.log());
+}
+
+/// A server with nothing takes the place of the one that had it all.
+#[test]
+fn a_wiped_server_takes_no_tree_away() {
+    let servers = [Server::start(), Server::start()];
+    let proxy = Proxy::start(servers[0].address());
+    let other = Proxy::start(servers[1].address());
+    other.refuse();
+    let admin = Admin::connect(servers[0].hosts());
+    admin.create_many([("/t/a", "1"), ("/t/dir/b", "1")]);
+    let hosts = format!("{},{}", proxy.hosts(), other.hosts());
+    let mount = Mount::start(&config(&hosts, "trees.t.source = /t"));
+    let files = ["t/a", "t/dir/b", "t/dir/_data_", "t/_data_"];
+    let inodes = files.map(|file| mount.ino(file));
+    let session = mount.session();
+    proxy.refuse();
+    other.accept();
+    let session = mount.next_session(session);
+    let stays = || {
+        holds_for(Duration::from_secs(1), "all is as it was", || {
+            files.map(|file| mount.ino(file)) == inodes
+        });
+    };
+    mount.wait_for_log(1, "warn: /t/dir/b: ");
+    stays();
+    other.refuse();
+    proxy.accept();
+    mount.next_session(session);
+    stays();
+    admin.create("/t/a/below", "2");
+    wait_for_truth(&mount, "t", &admin, "/t");
 }

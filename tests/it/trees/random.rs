@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -17,6 +18,7 @@ use crate::files::config;
 use crate::support::admin::Admin;
 use crate::support::mount::Mount;
 use crate::support::proxy::Proxy;
+use crate::support::relay::Relay;
 use crate::support::versions::{version, whole};
 use crate::support::zookeeper::{Sandbox, shared_server};
 use crate::survival::kept::{self, parameter};
@@ -25,7 +27,7 @@ use crate::survival::kept::{self, parameter};
 const SIZE: usize = 64;
 
 /// Says so when it is dropped, also where the test fails.
-struct Done<'a>(&'a AtomicBool);
+pub(super) struct Done<'a>(pub(super) &'a AtomicBool);
 
 impl Drop for Done<'_> {
     fn drop(&mut self) {
@@ -174,11 +176,11 @@ fn strike(random: &mut Rng, mount: &Mount, proxy: &Proxy) -> &'static str {
     }
 }
 
-fn equals_in_the_end(name: &str, lines: &str, denies: bool) {
-    let seconds = parameter("LIVEDATA_TREES_SECONDS", 10);
+fn equals_in_the_end(name: &str, lines: &str, denies: bool, server: SocketAddr) {
+    let seconds = parameter("LIVEDATA_TREES_SECONDS", 8);
     let seed = parameter("LIVEDATA_TREES_SEED", 7);
     let sandbox = Sandbox::new(name);
-    let proxy = Proxy::start(shared_server().address());
+    let proxy = Proxy::start(server);
     let hosts = sandbox.hosts_through(proxy.address());
     let lines = format!("zookeeper.timeout = 4 seconds\n{lines}\ntrees.t.source = /t");
     let mount = Mount::start_with(&config(&hosts, &lines), &["--restart-at-once"]);
@@ -227,12 +229,20 @@ fn equals_in_the_end(name: &str, lines: &str, denies: bool) {
 /// Nothing but watches and new sessions tells: the audit comes round in ten minutes.
 #[test]
 fn the_mount_equals_zookeeper_in_the_end() {
-    equals_in_the_end("tree-random", "", false);
+    equals_in_the_end("tree-random", "", false, shared_server().address());
 }
 
 /// A watch may be lost where the session may not read, so here the audit helps.
 #[test]
 fn the_mount_equals_zookeeper_in_the_end_whoever_may_read_it() {
     let lines = "heartbeat_interval = 100 milliseconds";
-    equals_in_the_end("tree-denied", lines, true);
+    equals_in_the_end("tree-denied", lines, true, shared_server().address());
+}
+
+/// Where each znode has watches of its own.
+#[test]
+fn the_mount_equals_zookeeper_in_the_end_also_of_an_old_server() {
+    let relay = Relay::start(shared_server().address());
+    relay.make_old();
+    equals_in_the_end("tree-random-old", "", false, relay.address());
 }

@@ -1,7 +1,13 @@
 //! A server that is killed or upgraded: its successor shows the same files.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
 use rustix::process::Signal;
 
+use super::random::Done;
 use super::{shown, wait_for_truth};
 use crate::files::config;
 use crate::support::mount::Mount;
@@ -89,5 +95,49 @@ fn a_successor_shows_the_same_files() {
     super::wait_for_listing(&mount, "limit", &super::truth(admin, "/t", Some(1)));
     wait_until(SOON, "what did not change is the same", || {
         mount.ino("t/limit") == inodes[4]
+    });
+}
+
+/// Whoever has seen a file finds it from then on, whenever the server dies.
+#[test]
+fn what_was_seen_stays_there() {
+    const N: usize = 3000;
+    let sandbox = Sandbox::new("tree-seen");
+    let admin = &sandbox.admin;
+    admin.create("/t/dir", "");
+    let config = config(&sandbox.hosts(), "trees.t.source = /t");
+    let mount = Mount::start_with(&config, &["--restart-at-once"]);
+    let root = mount.path("t/dir");
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _over = Done(&over);
+        let reader = scope.spawn(|| {
+            let mut seen = BTreeSet::new();
+            while !over.load(Ordering::Relaxed) {
+                let Ok(entries) = fs::read_dir(&root) else {
+                    // A file still: it has no children yet.
+                    assert!(seen.is_empty() && root.is_file());
+                    continue;
+                };
+                let now: BTreeSet<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+                let gone: Vec<_> = seen.difference(&now).collect();
+                assert!(gone.is_empty(), "{gone:?} of {}", seen.len());
+                seen = now;
+            }
+        });
+        for n in 0..N / 100 {
+            let range = n * 100..(n + 1) * 100;
+            admin.create_new(range.map(|n| (format!("/t/dir/{n}"), "x")));
+            if n % 3 == 0 {
+                let server = mount.server().unwrap();
+                let _ = rustix::process::kill_process(server, Signal::KILL);
+                wait_until(SOON, "another server", || {
+                    mount.server().is_some_and(|other| other != server)
+                });
+            }
+        }
+        wait_for_truth(&mount, "t", admin, "/t");
+        over.store(true, Ordering::Relaxed);
+        reader.join().unwrap();
     });
 }
