@@ -11,7 +11,8 @@
 //! - A session lost before its timeout has passed is part of the outage: pauses go on growing, and
 //!   each reason is said once.
 //! - A subtree is watched by one watch of the server; where the server has none (before 3.6), by
-//!   two watches of each znode. At the beginning of a session, before any of its lists is believed, a
+//!   two watches of each znode, from the next session on: such a server answers that it has none, and
+//!   closes the connection. At the beginning of a session, before any of its lists is believed, a
 //!   `sync` has the server catch up, so that none brings back what was deleted; so nothing needs to
 //!   be remembered of a znode of a subtree that is gone. Lists are those of one instant, and brought
 //!   up to date by what happened meanwhile.
@@ -61,6 +62,8 @@ pub struct Mirror<S, F> {
     ids: HashMap<ZnodePath, Id>,
     next_id: u64,
     trees: Trees,
+    /// Whether the server at hand has no watches of subtrees, for all that is known.
+    lacks_tree_watches: bool,
     /// What was told before this mirror was, by znodes that are not watched yet.
     told: HashMap<ZnodePath, Told>,
 }
@@ -176,6 +179,7 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
             ids: HashMap::new(),
             next_id: 0,
             trees: Trees::default(),
+            lacks_tree_watches: false,
             told: HashMap::new(),
         }
     }
@@ -217,6 +221,8 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
             // One that is lost at once, again and again, is one outage.
             if begun.elapsed() >= settles_after {
                 outage = Outage::new();
+                // The next server may be a newer one.
+                self.lacks_tree_watches = false;
             }
             if outage.is_news(&reason) {
                 log::warn!("ZooKeeper: {reason}; the last known content is served");

@@ -99,13 +99,17 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
         for node in mirror.nodes.values_mut() {
             node.begin_session();
         }
-        let roots = mirror.trees.outermost();
+        let mut roots = mirror.trees.outermost();
+        let has_trees = !roots.is_empty();
+        if mirror.lacks_tree_watches {
+            roots.clear();
+        }
         Self {
             unseen: ids.iter().copied().collect(),
             queue: ids.into(),
             looks: FuturesUnordered::new(),
             watches: FuturesUnordered::new(),
-            covering: (!roots.is_empty()).then(|| cover(&session, roots)),
+            covering: has_trees.then(|| cover(&session, roots)),
             covered: HashSet::new(),
             events: SelectAll::new(),
             retries: BTreeSet::new(),
@@ -136,7 +140,10 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
             // Watches before replies: what the server said first is heard first.
             tokio::select! {
                 biased;
-                reason = &mut lost => return End::Lost(reason),
+                reason = &mut lost => {
+                    self.hear_why_not_covered().await;
+                    return End::Lost(reason);
+                }
                 command = commands.recv() => {
                     let Some(command) = command else {
                         return End::Told;
@@ -217,7 +224,20 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
                 }
                 // The session says so, too.
                 Err(Error::ConnectionLost) => {}
-                Err(err) => log::info!("{root}: each znode is watched by itself, for {err}"),
+                Err(err) => {
+                    self.mirror.lacks_tree_watches |= err == Error::Unsupported;
+                    log::info!("{root}: each znode is watched by itself, for {err}");
+                }
+            }
+        }
+    }
+
+    /// A server before 3.6 says that it has no watches of subtrees, and closes the connection.
+    async fn hear_why_not_covered(&mut self) {
+        if self.covering.is_some() {
+            let covers = tokio::time::timeout(LAST_WORDS, covers(&mut self.covering)).await;
+            if let Ok(Some(covers)) = covers {
+                self.is_covered_by(covers);
             }
         }
     }
@@ -407,7 +427,7 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
             Judged::Lost => return,
         };
         if is_gone && !again && !self.mirror.nodes[&id].is_named {
-            self.mirror.forget(id);
+            self.forget(id, &path);
             return;
         }
         if let Some(reason) = self.listed(id, listing, is_audit) {
@@ -431,6 +451,21 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
         self.settle(id, trouble);
         if again {
             self.enqueue(id, Occasion::Unknown);
+        }
+    }
+
+    /// There is no such znode any more.
+    fn forget(&mut self, id: Id, path: &ZnodePath) {
+        self.mirror.forget(id);
+        if self.is_covered(path) {
+            return;
+        }
+        // Nothing tells when it comes back; and its parent may have been listed with it just now, as
+        // it was before.
+        let parent = path.parent();
+        let parent = parent.and_then(|parent| self.mirror.ids.get(&parent).copied());
+        if let Some(parent) = parent {
+            self.event(parent);
         }
     }
 
@@ -652,7 +687,9 @@ fn cover<S: Session>(session: &Arc<S>, roots: HashSet<ZnodePath>) -> Covering<S:
             (root, watch)
         };
         let watches = roots.into_iter().map(watch);
-        let all = async { tokio::join!(sync, join_all(watches)) };
+        // One after the other: a server that does not know watches of subtrees says so at once, also
+        // before it has answered what was asked before, and no client takes that.
+        let all = async { (sync.await, join_all(watches).await) };
         let (synced, watches) = tokio::time::timeout(PATIENCE, all).await.ok()?;
         if let Err(err) = synced {
             log::warn!("ZooKeeper: a server may lag behind, for it does not sync: {err}");

@@ -202,7 +202,7 @@ impl Files {
         for (path, znode) in &znodes {
             for at in self.trees_that_show(path) {
                 // The whole layout is compared, so the steps there are of no interest.
-                self.trees[at].set(path, znode.has_file(), znode.has_children);
+                self.trees[at].set(path, znode.is_in_trees(), znode.has_children);
             }
         }
         self.znodes = znodes;
@@ -333,6 +333,10 @@ impl Files {
                     return Vec::new();
                 };
                 znode.has_children = has_children;
+                // Whoever goes on from what was told finds a file or a directory by it.
+                if let Some(Told::Content(stat) | Told::Lost(stat)) = &mut znode.told {
+                    stat.num_children = has_children.into();
+                }
                 self.place(&path)
             }
             Update::Absent { path } => self.absent(&path),
@@ -415,8 +419,7 @@ impl Files {
         let mut noted = Vec::new();
         for at in self.trees_that_show(path) {
             let znode = self.znodes.get(path);
-            let is_shown =
-                znode.is_some_and(|znode| znode.has_file() && znode.state != State::Absent);
+            let is_shown = znode.is_some_and(Znode::is_in_trees);
             let has_children = znode.is_some_and(|znode| znode.has_children);
             let steps = self.trees[at].set(path, is_shown, has_children);
             for step in steps {

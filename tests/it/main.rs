@@ -27,5 +27,6 @@ mod spilling;
 mod support;
 mod survival;
 mod tree;
+mod trees;
 mod watching;
 mod writer;

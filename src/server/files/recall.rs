@@ -31,8 +31,10 @@ impl Files {
             for at in self.trees_that_show(path) {
                 let dest = self.trees[at].dest(path);
                 let attr = shown.find(&dest).and_then(|ino| shown.attr(ino));
-                let is_directory = attr.is_some_and(|attr| attr.kind == Kind::Directory);
-                let has_children = is_directory || stat.num_children > 0;
+                let has_children = match attr {
+                    Some(attr) => attr.kind == Kind::Directory,
+                    None => stat.num_children > 0,
+                };
                 self.trees[at].set(path, true, has_children);
                 let znode = self.znodes.entry(path.clone()).or_default();
                 znode.has_children = has_children;

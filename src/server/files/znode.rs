@@ -62,6 +62,11 @@ impl Znode {
         }
     }
 
+    /// Whether a tree shows it: unlike a node, none keeps what is gone.
+    pub(super) fn is_in_trees(&self) -> bool {
+        self.has_file() && self.state != State::Absent
+    }
+
     /// What is known of it is not known to be current, and was at this time at last.
     pub(super) fn is_stale(&mut self, as_of: SystemTime) {
         self.stale.get_or_insert_with(|| Stale::from_now(as_of));

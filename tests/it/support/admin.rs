@@ -82,6 +82,23 @@ impl Admin {
         });
     }
 
+    /// Creates znodes whose parents are there, many requests in flight, each a single one.
+    #[track_caller]
+    pub fn create_new<P: AsRef<str>, C: AsRef<[u8]>>(
+        &self,
+        znodes: impl IntoIterator<Item = (P, C)>,
+    ) {
+        self.many(znodes, |client, path, content, again| {
+            Box::pin(async move {
+                let options = zk::CreateMode::Persistent.with_acls(zk::Acls::anyone_all());
+                match client.create(&path, &content, &options).await {
+                    Err(zk::Error::NodeExists) if again => Ok(()),
+                    result => result.map(drop),
+                }
+            })
+        });
+    }
+
     /// Sets the content of a znode, whatever its version; gives the new version.
     #[track_caller]
     pub fn set(&self, path: &str, content: impl AsRef<[u8]>) -> i32 {
@@ -133,6 +150,45 @@ impl Admin {
                 }
             })
         })
+    }
+
+    /// The names of the children of a znode; none where there is no such znode.
+    #[track_caller]
+    pub fn children(&self, path: &str) -> Option<Vec<String>> {
+        let path = path.to_owned();
+        self.must(&format!("list {path}"), move |client, _| {
+            let path = path.clone();
+            Box::pin(async move {
+                match client.list_children(&path).await {
+                    Err(zk::Error::NoNode) => Ok(None),
+                    result => result.map(Some),
+                }
+            })
+        })
+    }
+
+    /// Deletes a znode and all below it.
+    #[track_caller]
+    pub fn delete_all(&self, path: &str) {
+        for child in self.children(path).unwrap_or_default() {
+            self.delete_all(&format!("{path}/{child}"));
+        }
+        self.delete(path);
+    }
+
+    /// Deletes znodes without children, many requests in flight, in the order given.
+    #[track_caller]
+    pub fn delete_many<P: AsRef<str>>(&self, paths: impl IntoIterator<Item = P>) {
+        let znodes = paths.into_iter().map(|path| (path, ""));
+        self.many(znodes, |client, path, _, again| {
+            let delete = client.delete(&path, None);
+            Box::pin(async move {
+                match delete.await {
+                    Err(zk::Error::NoNode) if again => Ok(()),
+                    result => result,
+                }
+            })
+        });
     }
 
     /// Whether there is such a znode.

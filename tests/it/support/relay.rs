@@ -15,6 +15,11 @@ pub const OP_GET: i32 = 4;
 /// The opcode of an exists, which answers with a Stat.
 pub const OP_EXISTS: i32 = 3;
 
+/// The opcode of an addWatch.
+pub const OP_ADD_WATCH: i32 = 106;
+/// The opcode of nothing.
+const OP_UNKNOWN: i32 = 9_999;
+
 /// The xid of a watch event.
 const NOTIFICATION: i32 = -1;
 
@@ -96,6 +101,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     ended: bool,
+    /// The server is to look like one from before 3.6.
+    is_old: bool,
     /// One in so many.
     garbling: Option<(Which, usize, Garbling)>,
     n_seen: usize,
@@ -130,6 +137,12 @@ impl Relay {
     /// Garbles nothing any more.
     pub fn heal(&self) {
         self.shared.lock().garbling = None;
+    }
+
+    /// Has the server not know addWatch from now on, as before 3.6: it is asked for what no server
+    /// knows instead.
+    pub fn make_old(&self) {
+        self.shared.lock().is_old = true;
     }
 
     /// Closes every connection.
@@ -231,11 +244,14 @@ impl Shared {
     fn requests(&self, gets: &Gets, from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
         to.write_all(&frame(from)?)?;
         loop {
-            let request = frame(from)?;
+            let mut request = frame(from)?;
             if let (Some(xid), Some(opcode)) = (number(&request, 4), number(&request, 8)) {
                 *self.lock().traffic.requests.entry(opcode).or_default() += 1;
                 if opcode == OP_GET {
                     gets.lock().unwrap().insert(xid);
+                }
+                if opcode == OP_ADD_WATCH && self.lock().is_old {
+                    request[8..12].copy_from_slice(&OP_UNKNOWN.to_be_bytes());
                 }
             }
             to.write_all(&request)?;
