@@ -349,7 +349,10 @@ fn a_record_without_its_file_has_lost_what_lay_there() {
     // It stays so, whoever goes on.
     let facts = entries.into_iter().filter_map(|entry| match entry {
         Entry::Tree(fact) => Some(fact),
-        Entry::Known { .. } | Entry::Waiting { .. } => None,
+        Entry::Known { .. }
+        | Entry::Forgotten { .. }
+        | Entry::Shows { .. }
+        | Entry::Waiting { .. } => None,
     });
     let compacted = Record::compacted(facts.collect(), std::iter::empty()).unwrap();
     let (_, entries) = load(copy(&compacted)).unwrap();

@@ -65,7 +65,10 @@ mod tests {
         let away = |reason: &str| Update::Disconnected {
             reason: reason.into(),
         };
-        sessions.note(&Update::Connected { session: 7 });
+        sessions.note(&Update::Connected {
+            session: 7,
+            read_only: false,
+        });
         assert_eq!((sessions.id, sessions.n), (Some(7), 1));
         let connected = sessions.since;
         sessions.note(&away("refused"));
@@ -73,7 +76,10 @@ mod tests {
         assert!(since > connected);
         sessions.note(&away("no route"));
         assert_eq!((sessions.id, sessions.since), (None, since));
-        sessions.note(&Update::Connected { session: 8 });
+        sessions.note(&Update::Connected {
+            session: 8,
+            read_only: false,
+        });
         assert_eq!((sessions.id, sessions.n), (Some(8), 2));
         assert!(sessions.since > since);
     }

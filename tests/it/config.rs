@@ -690,8 +690,7 @@ fn keys_of_later_versions() {
         ),
         (
             // These ask for what is so anyway.
-            "mount.xattr = false\nzookeeper.read_only = off\n",
-            "mount.xattr = false\nmount.links = no\n",
+            "mount.xattr = false\nmount.links = no\nzookeeper.read_only = off\n",
             &[],
         ),
     ]);

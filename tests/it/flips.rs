@@ -258,7 +258,7 @@ fn events_of_flips_are_those_of_an_ordinary_file_system() {
     fs::create_dir(&shown).unwrap();
     let do_the_same = |change: &Change| match change {
         Change::Put { path, content, .. } => {
-            fs::write(&hidden, &*content.bytes()).unwrap();
+            fs::write(&hidden, &*content.bytes().unwrap()).unwrap();
             fs::rename(&hidden, shown.join(path.to_string())).unwrap();
         }
         Change::Remove { path } => fs::remove_file(shown.join(path.to_string())).unwrap(),

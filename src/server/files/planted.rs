@@ -256,6 +256,7 @@ mod tests {
             line: 1,
             subtree: Subtree::new(path("/t"), depth, &[], &[]).unwrap(),
             dest: FilePath::parse("d").unwrap(),
+            is_outside: false,
             uid: 0,
             gid: 0,
             mode: 0o400,
