@@ -270,6 +270,7 @@ mod tests {
             line: 1,
             subtree: Subtree::new(path("/t"), depth, &[], &[]).unwrap(),
             dest: FilePath::parse("d").unwrap(),
+            is_outside: false,
             uid: 0,
             gid: 0,
             mode: 0o400,
@@ -400,7 +401,8 @@ mod tests {
                     files.iter().map(|(file, znode)| (file.to_string(), znode.clone())).collect();
                 prop_assert_eq!(&found, &expected);
                 for (znode, file) in tree.files() {
-                    prop_assert_eq!(tree.znode(&file).as_ref(), Some(znode));
+                    let found = tree.znode(&file);
+                    prop_assert_eq!(found.as_ref(), Some(znode));
                 }
                 let mut listed: Vec<_> =
                     tree.files().map(|(znode, file)| (file.to_string(), znode.to_string())).collect();
