@@ -1,6 +1,7 @@
 //! Subtrees of ZooKeeper as directories: real mounts, a real server. What a mount shows is compared
 //! with what ZooKeeper has, read by another client.
 
+mod limits;
 mod live;
 mod outages;
 mod overlaps;

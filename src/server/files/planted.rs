@@ -159,6 +159,20 @@ impl Planted {
         dest
     }
 
+    /// The znode that a file shows; none where the file is not in the tree.
+    pub(super) fn znode(&self, file: &FilePath) -> Option<ZnodePath> {
+        let below = file.names().strip_prefix(self.tree.dest.names())?;
+        let names = match below {
+            [names @ .., last] if *last == self.tree.data_name => names,
+            names => names,
+        };
+        names
+            .iter()
+            .try_fold(self.tree.subtree.root().clone(), |path, name| {
+                path.child(name.as_str()).ok()
+            })
+    }
+
     fn data(&self, path: &ZnodePath) -> FilePath {
         self.dest(path).child(&self.tree.data_name)
     }
@@ -386,6 +400,10 @@ mod tests {
                 let found: BTreeMap<String, String> =
                     files.iter().map(|(file, znode)| (file.to_string(), znode.clone())).collect();
                 prop_assert_eq!(&found, &expected);
+                for (znode, file) in tree.files() {
+                    let found = tree.znode(&file);
+                    prop_assert_eq!(found.as_ref(), Some(znode));
+                }
                 let mut listed: Vec<_> =
                     tree.files().map(|(znode, file)| (file.to_string(), znode.to_string())).collect();
                 listed.sort();

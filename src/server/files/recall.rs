@@ -9,7 +9,7 @@ use crate::config::{Node, Tree};
 use crate::content::Content;
 use crate::path::{FilePath, ZnodePath};
 use crate::publish::{Known, News};
-use crate::source::Told;
+use crate::source::{Stat, Told};
 use crate::store::Reader;
 use crate::tree::{Change, Kind};
 
@@ -22,8 +22,16 @@ impl Files {
         trees: &[Tree],
         shown: &Reader,
     ) -> Vec<Change> {
-        let known = shown.known();
+        let mut known = shown.known();
         self.plant(trees.to_vec());
+        // What is published is noted a moment later, and who died between the two noted nothing.
+        for (file, kind) in shown.paths() {
+            if kind == Kind::File
+                && let Some(path) = self.znode_at(&file)
+            {
+                known.entry(path).or_insert(Told::Lost(Stat::default()));
+            }
+        }
         for (path, told) in &known {
             let (Told::Content(stat) | Told::Lost(stat)) = told else {
                 continue;
@@ -67,6 +75,14 @@ impl Files {
                 Kind::File | Kind::Directory => None,
             })
             .collect()
+    }
+
+    /// The znode that a tree shows at this path.
+    fn znode_at(&self, file: &FilePath) -> Option<ZnodePath> {
+        self.trees.iter().find_map(|planted| {
+            let path = planted.znode(file)?;
+            planted.tree.subtree.wants(&path).then_some(path)
+        })
     }
 
     /// What one of the files of a znode showed.

@@ -114,10 +114,13 @@ fn what_was_seen_stays_there() {
         let reader = scope.spawn(|| {
             let mut seen = BTreeSet::new();
             while !over.load(Ordering::Relaxed) {
-                let Ok(entries) = fs::read_dir(&root) else {
-                    // A file still: it has no children yet.
-                    assert!(seen.is_empty() && root.is_file());
-                    continue;
+                let entries = match fs::read_dir(&root) {
+                    Ok(entries) => entries,
+                    Err(err) => {
+                        // It is a file until it has children.
+                        assert!(seen.is_empty(), "{err}");
+                        continue;
+                    }
                 };
                 let now: BTreeSet<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
                 let gone: Vec<_> = seen.difference(&now).collect();
