@@ -265,8 +265,8 @@ fn session(sessions: Sessions, error: Option<String>) -> ZooKeeper {
 
 fn content_of_trees(spilling: &Spilling) -> ContentOfTrees {
     ContentOfTrees {
-        bytes_in_memory: spilling.n_bytes_in_memory() as u64,
-        bytes_on_disk: spilling.n_bytes_on_disk() as u64,
+        bytes_in_memory: spilling.n_bytes_in_memory(),
+        bytes_on_disk: spilling.n_bytes_on_disk(),
         error: spilling.trouble().map(|trouble| trouble.reason),
     }
 }

@@ -685,10 +685,6 @@ fn keys_of_later_versions() {
             ],
         ),
         (
-            "mount.xattr = true\nmount.status_dir = d",
-            &["warning: live.ini:4: mount.status_dir: not supported by this version yet; ignored"],
-        ),
-        (
             // These ask for what is so anyway.
             "mount.xattr = false\nmount.links = no\nzookeeper.read_only = off\n",
             &[],

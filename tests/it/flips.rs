@@ -1,7 +1,6 @@
 //! Files that become directories and directories that become files, on a real mount, as fast as
 //! they come: what is shown in the end is what was said last, and whoever watches is told all.
 
-mod costs;
 mod owners;
 mod takeover;
 

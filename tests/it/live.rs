@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use livedata::fuse::{LiveData, Requests};
+use livedata::fuse::{LiveData, Requests, Shown};
 use livedata::mountpoint::{self, Mounting, Options};
-use livedata::path::FilePath;
+use livedata::path::{FilePath, Name};
 use livedata::processes::{PUBLISHER_COMMAND, ToPublisher};
 use livedata::publish::{Publishing, Tell};
 use livedata::record::Record;
@@ -67,6 +67,19 @@ impl Live {
         config.n_threads = Some(2);
         let files = LiveData::new(tree.clone(), requests.clone());
         let files_of = files.clone();
+        // Names that are nobody's are asked for there.
+        let shown = Shown {
+            name: Name::parse(".livedata").unwrap(),
+            files: Ownership {
+                uid: 0,
+                gid: 0,
+                mode: 0o444,
+            },
+        };
+        let status_dir = files.status_dir();
+        status_dir
+            .serve(tree.clone(), shown, |_| Vec::new())
+            .unwrap();
         let acl = fuser::SessionACL::All;
         let session = fuser::Session::from_fd(files, device, acl, config).unwrap();
         let pollers = files_of.pollers();
