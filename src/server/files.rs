@@ -161,9 +161,17 @@ impl Files {
         let mut broken = std::mem::take(&mut self.broken);
         broken.retain(|path| after.files.contains(path));
         let is_new = |at: usize| self.trees[at].is_new;
-        let shown_anew = self.znodes.iter().filter(|(path, znode)| {
-            !znode.nodes.is_empty() || self.trees_that_show(path).into_iter().any(is_new)
+        // Those of nodes in their order.
+        let is_first = |(at, node): &(usize, &Node)| {
+            let znode = self.znodes.get(&node.source);
+            znode.is_some_and(|znode| znode.nodes.first() == Some(at))
+        };
+        let of_nodes = self.nodes.iter().enumerate().filter(is_first);
+        let of_nodes = of_nodes.map(|(_, node)| (&node.source, &self.znodes[&node.source]));
+        let of_trees = self.znodes.iter().filter(|(path, znode)| {
+            znode.nodes.is_empty() && self.trees_that_show(path).into_iter().any(is_new)
         });
+        let shown_anew = of_nodes.chain(of_trees);
         for (path, znode) in shown_anew {
             let changes = self
                 .showings(path)
@@ -212,7 +220,7 @@ impl Files {
     fn layout(&self) -> Layout {
         let of_nodes = self.nodes.iter().map(|node| node.dest.clone());
         let of_trees = self.trees.iter().flat_map(Planted::files);
-        let files: HashSet<_> = of_nodes.chain(of_trees.map(|(_, file)| file)).collect();
+        let files: BTreeSet<_> = of_nodes.chain(of_trees.map(|(_, file)| file)).collect();
         let mut directories = BTreeMap::new();
         let dests = self.trees.iter().map(|planted| &planted.tree.dest);
         for dest in self.nodes.iter().map(|node| &node.dest).chain(dests) {
@@ -716,7 +724,7 @@ impl Files {
 
 /// What stands where.
 struct Layout {
-    files: HashSet<FilePath>,
+    files: BTreeSet<FilePath>,
     /// With their owners, where they have one of their own.
     directories: BTreeMap<FilePath, Option<Ownership>>,
 }

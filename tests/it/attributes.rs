@@ -441,7 +441,7 @@ fn what_is_not_known_to_be_current_says_since_when_and_why() {
     assert_eq!(get(&mount.path("strict"), "version").unwrap(), "0");
     sandbox.admin.set_acl_world("/denied");
     wait_until(SOON, "denied is current", || {
-        list(&mount.path("denied")) == ALL
+        list(&mount.path("denied")) == ALL && mount.read("denied").as_deref() == Some(b"2")
     });
     assert_eq!(get(&mount.path("denied"), "version").unwrap(), "1");
 }

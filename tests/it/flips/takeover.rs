@@ -68,11 +68,11 @@ fn a_server_killed_in_the_middle_of_flips_loses_nothing() {
         let shape = SHAPES[round % SHAPES.len()];
         show(shape);
         wait_until(SOON, &format!("round {round} shows {shape:?}"), || {
-            found(&mount) == Some(expected(shape))
+            // What the server that was killed showed last may be the same, and go before it comes.
+            let is_right =
+                |(name, dest): &(&str, &str)| mount.read(dest).as_deref() == Some(name.as_bytes());
+            found(&mount) == Some(expected(shape)) && shape.iter().all(is_right)
         });
-        for (name, dest) in shape {
-            assert_eq!(mount.read(dest).unwrap(), name.as_bytes());
-        }
         next_of(&mount, "server", server);
     }
     println!("{} flips", n_flips.load(Ordering::Relaxed));

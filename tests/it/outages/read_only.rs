@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::files::config;
 use crate::support::admin::Admin;
 use crate::support::mount::Mount;
@@ -38,7 +40,13 @@ fn wait_until_read_only(ensemble: &Ensemble) {
 #[track_caller]
 fn wait_for_status(mount: &Mount, zookeeper: &str) {
     wait_until(SOON, &format!("the status says {zookeeper}"), || {
-        mount.details()["zookeeper"] == zookeeper
+        let now = &mount.details()["zookeeper"];
+        let words = match (&now["read_only"], &now["connected"]) {
+            (Value::Bool(true), _) => "read-only",
+            (_, Value::Bool(true)) => "connected",
+            _ => "away",
+        };
+        words == zookeeper
     });
 }
 

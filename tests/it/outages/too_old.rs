@@ -228,6 +228,9 @@ fn what_is_kept_of_a_deleted_znode_gets_no_older() {
     sandbox.admin.delete("/a");
     sandbox.admin.set("/b", "2");
     mount.wait_for_content("b", "2");
+    wait_status(&mount, "a is known to be deleted", |status| {
+        status["details"]["nodes"][0]["state"] == "absent"
+    });
     proxy.refuse();
     wait_until(SOON, "the other cannot be read", || fails(&mount, "b"));
     assert_eq!(mount.read("a").unwrap(), b"1");
