@@ -54,7 +54,7 @@ pub enum Lists {
 
 /// The process that makes links into the mount at `mountpoint`, and removes all others of this mount
 /// that are in the list in the file `list`. `program` is this program. It reads from its stdin which
-/// ones, as [`ask`] has it (nothing is none at all), and prints a [`Report`] as JSON.
+/// ones, as [`ask`] has it (nothing: none ever again), and prints a [`Report`] as JSON.
 pub fn command(program: &Path, mountpoint: &Path, (list, lists): (&Path, Lists)) -> Command {
     let mut command = Command::new(program);
     command
@@ -103,13 +103,15 @@ pub fn main(mountpoint: &Path, (list, lists): (&Path, Lists)) -> ExitCode {
 fn read_wanted(mountpoint: &Path) -> io::Result<Wanted> {
     let mut asked = Vec::new();
     io::stdin().read_to_end(&mut asked)?;
-    let dests: Vec<String> = match asked.is_empty() {
+    let is_over = asked.is_empty();
+    let dests: Vec<String> = match is_over {
         true => Vec::new(),
         false => serde_json::from_slice(&asked)?,
     };
     Ok(Wanted {
         mountpoint: mountpoint.into(),
         links: dests.iter().map(|dest| Path::new("/").join(dest)).collect(),
+        is_over,
     })
 }
 
@@ -117,6 +119,8 @@ fn read_wanted(mountpoint: &Path) -> io::Result<Wanted> {
 struct Wanted {
     mountpoint: PathBuf,
     links: BTreeSet<PathBuf>,
+    /// There are to be none any more, and no list of them.
+    is_over: bool,
 }
 
 impl Wanted {
@@ -175,7 +179,7 @@ fn keep((list, lists): (&Path, Lists), wanted: &Wanted) -> io::Result<Report> {
         n_there: now.links.intersection(&wanted.links).count(),
         problems: problems.into_iter().collect(),
     };
-    if wanted.links.is_empty() {
+    if wanted.is_over {
         // The mount is gone: what could not be removed is not ours to come back to.
         list.remove()?;
     } else {

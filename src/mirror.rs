@@ -32,7 +32,7 @@ mod node;
 mod serving;
 mod wanted;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -348,12 +348,19 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
                 new.push(self.add(path));
             }
         }
-        for node in self.nodes.values_mut() {
+        let added: HashSet<Id> = new.iter().copied().collect();
+        let mut again = Vec::new();
+        for (id, node) in &mut self.nodes {
+            let was_wanted = node.is_wanted;
             node.is_named = nodes.contains(&node.path) || self.trees.is_root(&node.path);
             node.is_wanted = nodes.contains(&node.path) || self.trees.wants(&node.path);
-            if !node.is_wanted {
-                // Nobody will look whether it is so still.
+            let begins = node.is_wanted && !was_wanted && !added.contains(id);
+            if !node.is_wanted || begins {
+                // Nobody looks, or has looked, whether it is so still.
                 (node.known, node.told, node.is_parent) = (None, false, None);
+            }
+            if begins {
+                again.push(*id);
             }
             node.wants_children(self.trees.descends(&node.path));
             if let (Some(_), Some(children)) = (moves, &mut node.children) {
@@ -363,6 +370,7 @@ impl<S: Source, F: FnMut(Update)> Mirror<S, F> {
         }
         Obeyed {
             new,
+            again,
             moves,
             ..Obeyed::default()
         }

@@ -420,7 +420,8 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
         if is_audit && is_news(&finding, node.known) {
             self.repaired(&path);
         }
-        let (is_gone, mut trouble) = match self.judge(id, begun, finding) {
+        let is_whole = !matches!(listing, Listing::Failed(_));
+        let (is_gone, mut trouble) = match self.judge(id, begun, finding, is_whole) {
             Judged::Well { is_gone } => (is_gone, None),
             Judged::Trouble(reason) => (false, Some(reason)),
             // The session ends.
@@ -469,16 +470,16 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
         }
     }
 
-    /// Takes in what was found of the znode itself.
-    fn judge(&mut self, id: Id, begun: Begun, finding: Finding) -> Judged {
+    /// Takes in what was found of the znode itself, where its children were found, too, or not.
+    fn judge(&mut self, id: Id, begun: Begun, finding: Finding, is_whole: bool) -> Judged {
         let Some(node) = self.mirror.nodes.get_mut(&id) else {
             return Judged::Lost;
         };
         let path = node.path.clone();
         match finding {
-            Finding::Same => {
+            Finding::Same | Finding::There => {
                 // It stays as told where nothing proves that it is current.
-                if node.unreadable.is_some() && !self.session.is_read_only() {
+                if node.unreadable.is_some() && is_whole && !self.session.is_read_only() {
                     node.unreadable = None;
                     (self.mirror.tell)(Update::Confirmed {
                         paths: vec![path],
@@ -486,7 +487,6 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
                     });
                 }
             }
-            Finding::There => {}
             Finding::New { value } => {
                 node.known = Some(Told::Content(value.stat));
                 node.told = true;

@@ -252,11 +252,10 @@ fn is_in(newer: &Item, older: &mut Item) -> bool {
         // What is to be published will be as current as the confirmation says.
         Change::Recall { mtime, .. } => {
             *mtime = newer.now.max(*mtime);
-            let before = older.known.take();
-            older.known = newer.known.clone().map(|known| Known {
-                shows: before.and_then(|before| before.shows),
-                ..known
-            });
+            // What was told is current still, and says more.
+            if older.known.is_none() {
+                older.known.clone_from(&newer.known);
+            }
             true
         }
         Change::Put { .. } | Change::Break { .. } | Change::Remove { .. } => true,

@@ -89,6 +89,8 @@ impl Desk {
     fn note_standing(&self, update: &Update) {
         let now = SystemTime::now();
         match update {
+            // What a server without a quorum says may be old.
+            Update::Content { .. } if self.files.is_read_only() => {}
             Update::Content { path, .. } => self.tree.note_current([path]),
             Update::Confirmed { paths, .. } => self.tree.note_current(paths),
             Update::Absent { path } => {

@@ -138,9 +138,17 @@ impl Files {
             znode.stays_in_memory();
         }
         for (path, znode) in std::mem::take(&mut self.znodes) {
-            if self.trees_of(&path).next().is_some() {
-                let nodes = Vec::new();
+            let (nodes, state) = (Vec::new(), znode.state.clone());
+            if !self.trees_that_show(&path).is_empty() {
                 znodes.entry(path).or_insert(Znode { nodes, ..znode });
+            } else if matches!(state, State::Unreadable(_)) && self.trees_of(&path).next().is_some()
+            {
+                // It is only on the way to others now, and nobody will tell of its content.
+                let on_the_way = Znode {
+                    state,
+                    ..Znode::default()
+                };
+                znodes.entry(path).or_insert(on_the_way);
             }
         }
         self.may_break = nodes

@@ -29,7 +29,7 @@ const SLOW: Duration = Duration::from_secs(5);
 
 /// What is wanted goes in here; none where there are to be no links.
 pub(super) struct Linking {
-    wanted: Option<Sender<Vec<FilePath>>>,
+    wanted: Option<Sender<Option<Vec<FilePath>>>>,
     shared: Arc<Shared>,
 }
 
@@ -92,7 +92,7 @@ impl Linking {
         let linking = Self { wanted, shared };
         if !there_are {
             // Those of a mount whose processes were all killed.
-            linking.want(Vec::new());
+            linking.want(None);
             return Self {
                 wanted: None,
                 ..linking
@@ -112,7 +112,7 @@ impl Linking {
             .iter()
             .map(|tree| (tree.is_outside, &tree.dest));
         let outside = nodes.chain(trees).filter(|(is_outside, _)| *is_outside);
-        self.want(outside.map(|(_, dest)| dest.clone()).collect());
+        self.want(Some(outside.map(|(_, dest)| dest.clone()).collect()));
     }
 
     /// [`Linking::keep`], waited for a little.
@@ -128,12 +128,12 @@ impl Linking {
         }
     }
 
-    fn want(&self, links: Vec<FilePath>) {
+    fn want(&self, links: Option<Vec<FilePath>>) {
         let Some(wanted) = &self.wanted else {
             return;
         };
         let mut state = self.shared.state.lock();
-        state.n_wanted = links.len();
+        state.n_wanted = links.as_ref().map_or(0, Vec::len);
         state.n_waiting += 1;
         state.since.get_or_insert_with(Instant::now);
         drop(state);
@@ -201,7 +201,7 @@ impl Server {
 }
 
 fn run(
-    sets: &Receiver<Vec<FilePath>>,
+    sets: &Receiver<Option<Vec<FilePath>>>,
     shared: &Shared,
     mountpoint: &Path,
     (list, lists): (&Path, Lists),
@@ -215,7 +215,7 @@ fn run(
             wanted = newer;
             n_taken += 1;
         }
-        let report = link(mountpoint, (list, lists), &wanted);
+        let report = link(mountpoint, (list, lists), wanted.as_deref());
         lists = Lists::GoesOn;
         let report = report.map_err(|err| format!("links cannot be made: {err}"));
         let problems: Vec<String> = match &report {
@@ -238,14 +238,14 @@ fn run(
 fn link(
     mountpoint: &Path,
     (list, lists): (&Path, Lists),
-    wanted: &[FilePath],
+    wanted: Option<&[FilePath]>,
 ) -> io::Result<Report> {
     // This program, whatever stands in its place by now.
     let mut process = links::command(Path::new("/proc/self/exe"), mountpoint, (list, lists))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
-    if let Some(mut stdin) = process.stdin.take() {
+    if let (Some(mut stdin), Some(wanted)) = (process.stdin.take(), wanted) {
         stdin.write_all(&links::ask(wanted))?;
     }
     let output = process.wait_with_output()?;

@@ -3,12 +3,12 @@
 use std::time::{Instant, SystemTime};
 
 use super::znode::{Stale, Znode};
-use super::{Files, Noted, known_of};
+use super::{Files, Noted, known_of, with_last};
 use crate::cache;
 use crate::config::{Node, Tree};
 use crate::content::Content;
 use crate::path::{FilePath, ZnodePath};
-use crate::publish::{Known, News};
+use crate::publish::News;
 use crate::source::{Stat, Told};
 use crate::store::Reader;
 use crate::tree::{Change, Kind};
@@ -153,13 +153,10 @@ impl Files {
         let mut noted: Vec<Noted> = makes.map(|change| (change, None)).collect();
         for (path, stat) in recalled {
             let znode = &self.znodes[&path];
-            for showing in self.showings(&path) {
-                let known = Known {
-                    everywhere: false,
-                    ..known_of(&path, News::Told(Told::Content(stat)))
-                };
-                noted.extend(super::show(&showing, znode).map(|change| (change, Some(known))));
-            }
+            let showings = self.showings(&path).into_iter();
+            let changes = showings.filter_map(|showing| super::show(&showing, znode));
+            let known = known_of(&path, News::Told(Told::Content(stat)));
+            noted.extend(with_last(changes.collect(), Some(known)));
         }
         noted
     }

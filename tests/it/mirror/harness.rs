@@ -254,6 +254,12 @@ impl Book {
             Update::Confirmed { paths, age } => {
                 for path in paths {
                     let Some(shown) = self.shown.get_mut(path.as_str()) else {
+                        // It is only on the way to others, and can be listed again.
+                        let is_wanted = self.wanted.contains(path.as_str())
+                            || self.trees.iter().any(|tree| tree.wants(path));
+                        if !is_wanted {
+                            continue;
+                        }
                         return Err("nothing was told of it");
                     };
                     let Some(content) = &shown.content else {

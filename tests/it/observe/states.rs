@@ -9,6 +9,8 @@ use super::{node, state};
 use crate::files::config;
 use crate::support::mount::Mount;
 use crate::support::proxy::Proxy;
+use crate::support::shown::SOON;
+use crate::support::wait::wait_until;
 use crate::support::zookeeper::{Sandbox, shared_server};
 
 const NODES: &str = "nodes.live.source = /live
@@ -130,7 +132,9 @@ fn too_old_and_denied_with_a_file() {
     sandbox.admin.set("/denied", "12");
     sandbox.admin.set_acl_nobody("/denied");
     let status = mount.wait_for_status("it is too old", |status| node(status, "live").too_old);
-    assert!(fs::read(mount.path("live")).is_err());
+    wait_until(SOON, "reading it fails", || {
+        fs::read(mount.path("live")).is_err()
+    });
     let live = node(&status, "live");
     assert_eq!((live.state, live.size), (State::Stale, None));
     assert_eq!(mount.metrics()["livedata_failing_files"], 1.0);

@@ -127,3 +127,24 @@ fn a_dropin_brings_trees() {
         assert_eq!([mount.ino("main/a"), mount.ino("main/_data_")], inodes);
     }
 }
+
+/// What happened to a znode while it was only on the way to others is known when it is shown again;
+/// and a node that is added there is looked at.
+#[test]
+fn what_was_on_the_way_only_is_looked_at_again() {
+    let sandbox = Sandbox::new("tree-on-the-way");
+    let admin = &sandbox.admin;
+    admin.create_many([("/t/a", "1"), ("/t/b", "2"), ("/t/c", "3")]);
+    let with = |lines: &str| config(&sandbox.hosts(), &format!("trees.t.source = /t\n{lines}"));
+    let mount = Mount::start(&with(""));
+    wait_for_truth(&mount, "t", admin, "/t");
+    mount.reload(&with("trees.t.include = c"));
+    mount.wait_until_gone("t/a");
+    admin.delete("/t/a");
+    admin.set("/t/b", "22");
+    mount.reload(&with("trees.t.include = c\nnodes.b.source = /t/b"));
+    mount.wait_for_content("b", "22");
+    mount.reload(&with(""));
+    wait_for_truth(&mount, "t", admin, "/t");
+    assert!(!mount.has("t/a"));
+}
