@@ -202,7 +202,7 @@ mod tests {
             ("node.a.source", Some("nodes.a.source")),
             ("nodes.a.modes", Some("nodes.a.mode")),
             ("trees.a.on_delete", None),
-            ("trees.a.dept", Some("trees.a.depth")),
+            ("trees.a.deph", Some("trees.a.depth")),
             ("nodes.some-long-name.colour", None),
             ("nodes.a", None),
             ("colour", None),
