@@ -134,11 +134,12 @@ impl Node {
         }
     }
 
-    /// Whether it has children, given how many a look found.
-    pub(super) fn has_children(&self, n_found: Option<usize>) -> bool {
+    /// Whether it has children, given how many a look found; none where nothing says so, as after a
+    /// look that failed.
+    pub(super) fn has_children(&self, n_found: Option<usize>) -> Option<bool> {
         match &self.children {
-            Some(children) if children.is_complete => !children.names.is_empty(),
-            Some(_) | None => n_found.is_some_and(|n| n > 0),
+            Some(children) if children.is_complete => Some(!children.names.is_empty()),
+            Some(_) | None => n_found.map(|n| n > 0),
         }
     }
 }

@@ -361,7 +361,9 @@ impl<'a, S: Source, F: FnMut(Update)> Serving<'a, S, F> {
         let Some(node) = self.mirror.nodes.get_mut(&id) else {
             return;
         };
-        let has_children = node.has_children(n_found);
+        let Some(has_children) = node.has_children(n_found) else {
+            return;
+        };
         let is_told = node.is_parent == Some(has_children);
         if is_told || !node.is_wanted || !node.has_content() || !self.mirror.trees.wants(&node.path)
         {

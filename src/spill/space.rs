@@ -142,6 +142,7 @@ impl Space {
 #[allow(clippy::single_range_in_vec_init)]
 mod tests {
     use proptest::prelude::*;
+    use proptest::test_runner::FileFailurePersistence;
 
     use super::*;
 
@@ -163,6 +164,13 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig {
+            failure_persistence: Some(Box::new(FileFailurePersistence::Direct(
+                "tests/proptest-regressions/space.txt",
+            ))),
+            ..ProptestConfig::default()
+        })]
+
         /// Nothing is given twice, and nothing is lost.
         #[test]
         fn space_is_what_is_left(steps in prop::collection::vec((any::<bool>(), 1..9_u64), 1..200)) {

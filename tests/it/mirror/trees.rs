@@ -288,3 +288,19 @@ async fn other_trees_are_watched_in_a_session_of_their_own() {
     assert_eq!(world.zookeeper.n_watches(), 1);
     world.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_look_that_fails_says_nothing_of_children() {
+    let world = showing(1, &["/t/a/deep", "/t/b"], &[tree("/t", Some(1))]).await;
+    world.zookeeper.set_readable("/t/a", false).unwrap();
+    world.put("/t/a", "changed");
+    world.take_history();
+    world.zookeeper.cut();
+    world.passes(seconds(5)).await;
+    assert!(world.unreadable("/t/a").is_some());
+    let of_children = |update: &Update| matches!(update, Update::Children { .. });
+    assert!(!world.take_history().iter().any(of_children));
+    world.zookeeper.set_readable("/t/a", true).unwrap();
+    world.right(seconds(12)).await;
+    world.end().await;
+}
