@@ -47,6 +47,7 @@ pub mod check;
 pub mod dropin;
 pub mod dropin_dir;
 pub mod dropins;
+pub mod hooks;
 pub mod outside;
 pub mod secrets;
 
@@ -62,6 +63,7 @@ mod settings;
 mod trees;
 mod values;
 
+pub use hooks::{Account, Command, Hook, Hooks, OnUnmount, RunMode, Stdin};
 pub use secrets::{Provider, Secrets};
 
 /// Where the last known content is kept if the file does not say, provided that somebody has made
@@ -96,6 +98,8 @@ pub struct Config {
     pub nodes: Vec<Node>,
     /// The trees of the mount, in the same order: each has its dest, and all below it, for itself.
     pub trees: Vec<Tree>,
+    /// The commands that run when they change, in the same order.
+    pub hooks: Hooks,
     /// The drop-ins whose nodes are among them; none before [`dropins::Dropins::join`].
     pub dropins: Vec<dropins::Listed>,
     /// What was left out or ignored, in the order of the lines.
@@ -211,6 +215,8 @@ pub struct Node {
     pub max_stale: Duration,
     /// The mount is not ready without it.
     pub required: bool,
+    /// The names of the hooks that run when it changes; there are such hooks once drop-ins are joined.
+    pub hooks: Vec<String>,
 }
 
 /// A subtree of znodes shown as files and directories.
@@ -240,6 +246,8 @@ pub struct Tree {
     pub on_disconnect: OnDisconnect,
     /// How old it may become with [`OnDisconnect::Error`], as with a [`Node`].
     pub max_stale: Duration,
+    /// The names of the hooks that run when something in it changes, as with a [`Node`].
+    pub hooks: Vec<String>,
 }
 
 /// What becomes of a file when its znode is deleted.

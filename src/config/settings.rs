@@ -7,8 +7,8 @@ use super::parts::{self, Accounts};
 use super::places::Places;
 use super::raw::{Kind, RawConfig, wrong};
 use super::{
-    Config, Defaults, Error, Log, Mount, OnDelete, OnDisconnect, Problem, Provider, Sasl, Secrets,
-    Severity, Surroundings, Tls, ZooKeeper, values,
+    Config, Defaults, Error, Hooks, Log, Mount, OnDelete, OnDisconnect, Problem, Provider, Sasl,
+    Secrets, Severity, Surroundings, Tls, ZooKeeper, values,
 };
 use crate::path::{Name, OWN_NAMES};
 
@@ -89,6 +89,7 @@ pub(super) fn config(
         defaults,
         nodes,
         trees,
+        hooks: Hooks::default(),
         dropins: Vec::new(),
         problems,
     })

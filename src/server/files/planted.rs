@@ -278,6 +278,7 @@ mod tests {
             data_name: Name::parse("_data_").unwrap(),
             on_disconnect: OnDisconnect::Stale,
             max_stale: Duration::ZERO,
+            hooks: Vec::new(),
         })
     }
 
