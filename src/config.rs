@@ -4,8 +4,8 @@
 //! keys. Reading goes down in steps, one file each: `lines` enforces the grammar and remembers line
 //! numbers, `ini_text` has rust-ini read the values, `raw` holds what the user wrote (with keys
 //! checked against the table in `keys`), `values` says what one value means, `settings`,
-//! `nodes` and `trees` what several mean together (by `parts`, what the last two share), and `places`
-//! which nodes and trees go together.
+//! `nodes`, `trees` and [`hooks`] what several mean together (by `parts`, what the last three share),
+//! and `places` which nodes and trees go together.
 //!
 //! ```no_run
 //! # use std::path::Path;
@@ -19,11 +19,11 @@
 //! # }
 //! ```
 //!
-//! What is wrong stays alone where it can: a wrong node is left out and becomes a [`Problem`]. What
+//! What is wrong stays alone where it can: a wrong node, tree or hook is left out and becomes a [`Problem`]. What
 //! concerns everything (the connection, the mount, the log, the defaults, a file that is no INI) is
 //! the [`enum@Error`]. Both name file, line and key, and say what would be right, on one line.
 //!
-//! Beside it, or where it says, are drop-ins with more nodes: `dropin` reads the text of one, and
+//! Beside it, or where it says, are drop-ins with more of these: `dropin` reads the text of one, and
 //! [`dropins`] joins them with the main file. Reading the directory is in [`dropin_dir`], and
 //! [`outside`] keeps it from asking the mount itself.
 //!
@@ -100,6 +100,8 @@ pub struct Config {
     pub trees: Vec<Tree>,
     /// The commands that run when they change, in the same order.
     pub hooks: Hooks,
+    /// Where nodes and trees of the file name hooks.
+    naming: hooks::naming::Naming,
     /// The drop-ins whose nodes are among them; none before [`dropins::Dropins::join`].
     pub dropins: Vec<dropins::Listed>,
     /// What was left out or ignored, in the order of the lines.
@@ -289,7 +291,7 @@ pub struct Problem {
 pub enum Severity {
     /// Something was ignored that may have been meant.
     Warning,
-    /// A node was left out.
+    /// A node, tree or hook was left out.
     Error,
 }
 
@@ -327,13 +329,21 @@ pub struct Surroundings<'a> {
     pub user: &'a dyn Fn(&str) -> io::Result<Option<u32>>,
     /// Likewise of a group.
     pub group: &'a dyn Fn(&str) -> io::Result<Option<u32>>,
+    /// Looks up whom a command runs as: the user by name, else by number, as a member of the given
+    /// group, or else of its primary one.
+    pub account: &'a LookUpAccount,
 }
+
+/// See [`Surroundings::account`].
+pub type LookUpAccount = dyn Fn(&str, Option<u32>) -> io::Result<Option<Account>>;
 
 impl Config {
     /// Reads `file` with the environment and as the user of this process. Without a `mountpoint`
     /// (`check` knows none) absolute dests merely lose their leading slash.
     pub fn load(file: &Path, mountpoint: Option<&Path>) -> Result<Self, Error> {
-        Self::parse_here(file, &Self::read(file)?, mountpoint)
+        let mut config = Self::parse_here(file, &Self::read(file)?, mountpoint)?;
+        config.look_at_writers();
+        Ok(config)
     }
 
     /// The content of `file`.
@@ -350,7 +360,8 @@ impl Config {
         Self::parse(file, text, &Surroundings::here(mountpoint.as_deref()))
     }
 
-    /// [`Config::load`] with the drop-ins as they are now.
+    /// [`Config::load`] with the drop-ins as they are now, and with a look whether the programs that
+    /// hooks run are there.
     pub fn load_all(file: &Path, mountpoint: Option<&Path>) -> Result<Self, Error> {
         let main = Self::load(file, mountpoint)?;
         let mountpoint = mountpoint
@@ -360,7 +371,42 @@ impl Config {
         let mut dropins = dropins::Dropins::new(main.dropin_dir());
         let surroundings = Surroundings::here(mountpoint.as_deref());
         dropin_dir::read_all(&mut dropins, &main, &surroundings);
-        Ok(dropins.join(&main))
+        let mut all = dropins.join(&main);
+        let path = (surroundings.variable)("PATH");
+        let missing = dropins.missing_programs(&main, path.as_deref());
+        all.problems.extend(missing);
+        Ok(all)
+    }
+
+    /// Warns, where the file has hooks, if others than root and the user who mounts can write it:
+    /// they can have anything run.
+    pub fn look_at_writers(&mut self) {
+        let Some(hook) = self.hooks.all.first() else {
+            return;
+        };
+        // It was read just now; if it is gone since, nobody writes it.
+        let Ok(found) = std::fs::metadata(&self.file) else {
+            return;
+        };
+        let why = if found.mode() & 0o022 != 0 {
+            let mode = found.mode() & 0o7777;
+            format!("others than its owner can write the file (mode {mode:04o}); chmod go-w")
+        } else if ![0, nix::unistd::Uid::effective().as_raw()].contains(&found.uid()) {
+            format!(
+                "the file belongs to the user {}; chown it to root or to the user who mounts",
+                found.uid()
+            )
+        } else {
+            return;
+        };
+        self.problems.push(Problem {
+            severity: Severity::Warning,
+            file: self.file.clone(),
+            line: Some(hook.line),
+            key: Some(format!("hooks.{}", hook.name)),
+            message: format!("hooks are code, and {why}"),
+        });
+        self.problems.sort_by_key(|problem| problem.line);
     }
 
     /// Where the drop-ins are: as configured, or else in `mount.d` beside the file.
@@ -386,6 +432,7 @@ impl<'a> Surroundings<'a> {
             cache_dir: Some(Path::new(CACHE_DIR)).filter(|dir| is_ours(dir)),
             user: &|name| Ok(User::from_name(name)?.map(|user| user.uid.as_raw())),
             group: &|name| Ok(Group::from_name(name)?.map(|group| group.gid.as_raw())),
+            account: &hooks::account::look_up,
         }
     }
 }

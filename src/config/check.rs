@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use super::dropins::Listed;
 use super::{Config, Node, Problem, Sasl, Tls, Tree};
 
-/// For people: the connection, a line for each node and tree, then the problems. Ends with a newline.
+mod hooks;
+
+/// For people: the connection, a line for each node, tree and hook, then the problems. Ends with a newline.
 pub fn table(config: &Config) -> String {
     let mut text = connection(config);
     let mut names = Names::default();
@@ -25,11 +27,17 @@ pub fn table(config: &Config) -> String {
         let trees = config.trees.iter().map(|tree| tree_row(tree, &mut names));
         text += &columns(TREE_COLUMNS, trees);
     }
+    if !config.hooks.all.is_empty() {
+        text += &hooks::table(config, &mut names);
+    }
     for dropin in &config.dropins {
         let file = printable(&dropin.file.display().to_string());
         write!(text, "drop-in {file}: {} nodes", dropin.n_nodes).expect("a String takes all");
         if dropin.n_trees > 0 {
             write!(text, ", {} trees", dropin.n_trees).expect("a String takes all");
+        }
+        if dropin.n_hooks > 0 {
+            write!(text, ", {} hooks", dropin.n_hooks).expect("a String takes all");
         }
         text.push('\n');
     }
@@ -58,7 +66,9 @@ pub fn json(config: &Config) -> Value {
         "nodes": config.nodes.iter().map(node).collect::<Vec<_>>(),
         "dropins": config.dropins.iter().map(Listed::json).collect::<Vec<_>>(),
         "trees": config.trees.iter().map(tree).collect::<Vec<_>>(),
-        "hooks": [],
+        "hooks": hooks::json(config),
+        "hooks_max_parallel": config.hooks.max_parallel,
+        "hooks_on_unmount": config.hooks.on_unmount.as_str(),
         "warnings": config.problems.iter().map(problem).collect::<Vec<_>>(),
     })
 }
@@ -181,6 +191,7 @@ fn tree(tree: &Tree) -> Value {
         "data_name": tree.data_name.as_str(),
         "on_disconnect": tree.on_disconnect.as_str(),
         "max_stale_ms": milliseconds(tree.max_stale),
+        "hooks": tree.hooks,
     })
 }
 
@@ -196,6 +207,7 @@ fn node(node: &Node) -> Value {
         "on_disconnect": node.on_disconnect.as_str(),
         "max_stale_ms": milliseconds(node.max_stale),
         "required": node.required,
+        "hooks": node.hooks,
     })
 }
 

@@ -4,10 +4,11 @@
 
 use std::path::Path;
 
+use super::hooks::naming::Naming;
 use super::parts::{self, Accounts};
 use super::places::Places;
 use super::raw::{Kind, RawConfig};
-use super::{Defaults, Error, Node, Problem, Surroundings, Tree};
+use super::{Defaults, Error, Hook, Node, Problem, Surroundings, Tree};
 
 /// What a drop-in adds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,6 +17,9 @@ pub struct Dropin {
     pub nodes: Vec<Node>,
     /// Its trees, which conflict with neither.
     pub trees: Vec<Tree>,
+    /// Its hooks, of which others may have the names.
+    pub hooks: Vec<Hook>,
+    pub(super) naming: Naming,
     /// What was left out or ignored, in the order of the lines.
     pub problems: Vec<Problem>,
     /// Why it may mean something else another time, although it says the same.
@@ -33,7 +37,7 @@ pub fn parse_dropin(
     let mut raw = RawConfig::read(file, text, Kind::Dropin, surroundings)?;
     let mut problems = std::mem::take(&mut raw.problems);
     let mut accounts = Accounts::default();
-    let (nodes, trees) = parts::read(
+    let parts = parts::read(
         (&raw, Places::default()),
         defaults,
         surroundings,
@@ -42,8 +46,10 @@ pub fn parse_dropin(
     );
     problems.sort_by_key(|problem| problem.line);
     Ok(Dropin {
-        nodes,
-        trees,
+        nodes: parts.nodes,
+        trees: parts.trees,
+        hooks: parts.hooks,
+        naming: parts.naming,
         problems,
         undecided: accounts.undecided,
     })

@@ -12,8 +12,10 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 
 use super::dropin::{Dropin, parse_dropin};
+use super::hooks::naming::Known;
+use super::hooks::programs;
 use super::places::{self, Placed, Places};
-use super::{Config, Defaults, Error, Problem, Severity, Surroundings};
+use super::{Config, Defaults, Error, Node, Problem, Severity, Surroundings, Tree};
 
 /// The drop-ins of one directory, by file name.
 #[derive(Debug, Clone)]
@@ -53,7 +55,9 @@ pub struct Listed {
     pub n_nodes: usize,
     /// How many trees of it are shown.
     pub n_trees: usize,
-    /// What is wrong with it or with some of its nodes and trees: the first, and how many there are.
+    /// How many hooks of it there are.
+    pub n_hooks: usize,
+    /// What is wrong with it or with some of its nodes, trees and hooks: the first, and how many there are.
     pub error: Option<String>,
 }
 
@@ -198,17 +202,34 @@ impl Dropins {
         let mut places = Places::beside(main.mount.status_dir.clone());
         let mut names: HashMap<String, String> = HashMap::new();
         let main_file: Rc<Path> = Rc::from(&*main.file);
-        joined.problems.extend(self.dir_wrong.clone());
+        let mut hooks = Known::default();
+        hooks.add(&main.file, &main.hooks.all, &main.naming);
+        for (path, file) in self.in_order() {
+            hooks.add(path, &file.means.hooks, &file.means.naming);
+        }
+        let said = (&*main.file, &main.naming);
+        let problems = &mut joined.problems;
+        joined.hooks.all = hooks.of_file(&main.file, &main.hooks.all, problems);
+        for node in &mut joined.nodes {
+            node.hooks = hooks.resolve(Placed::Node(node), said, problems);
+        }
+        for tree in &mut joined.trees {
+            tree.hooks = hooks.resolve(Placed::Tree(tree), said, problems);
+        }
+        problems.sort_by_key(|problem| problem.line);
+        problems.extend(self.dir_wrong.clone());
         for placed in places::in_order(&main.nodes, &main.trees) {
             places
                 .take(placed, &main_file)
                 .expect("the nodes and trees of one file do not conflict");
             names.insert(placed.key(), at(&main_file, placed.line()));
         }
-        for (name, file) in &self.files {
-            let path: Rc<Path> = Rc::from(self.dir.join(name));
+        for (path, file) in self.in_order() {
+            let path: Rc<Path> = Rc::from(path);
             let mut problems: Vec<Problem> = file.wrong.iter().cloned().collect();
             problems.extend(file.means.problems.iter().cloned());
+            let own_hooks = hooks.of_file(&path, &file.means.hooks, &mut problems);
+            let said = (&*path, &file.means.naming);
             let (mut n_nodes, mut n_trees) = (0, 0);
             for placed in places::in_order(&file.means.nodes, &file.means.trees) {
                 let key = placed.key();
@@ -226,13 +247,16 @@ impl Dropins {
                 match taken {
                     Ok(()) => {
                         names.insert(key, at(&path, placed.line()));
+                        let hooks = hooks.resolve(placed, said, &mut problems);
                         match placed {
                             Placed::Node(node) => {
-                                joined.nodes.push(node.clone());
+                                let node = node.clone();
+                                joined.nodes.push(Node { hooks, ..node });
                                 n_nodes += 1;
                             }
                             Placed::Tree(tree) => {
-                                joined.trees.push(tree.clone());
+                                let tree = tree.clone();
+                                joined.trees.push(Tree { hooks, ..tree });
                                 n_trees += 1;
                             }
                         }
@@ -250,11 +274,27 @@ impl Dropins {
                 file: path.to_path_buf(),
                 n_nodes,
                 n_trees,
+                n_hooks: own_hooks.len(),
                 error: first_error(&problems),
             });
+            joined.hooks.all.extend(own_hooks);
             joined.problems.extend(problems);
         }
         joined
+    }
+
+    /// A warning for each hook whose program is not to be found by this `path`.
+    pub(super) fn missing_programs(&self, main: &Config, path: Option<&str>) -> Vec<Problem> {
+        let mut missing = programs::missing(&main.file, &main.hooks.all, path);
+        for (file, dropin) in self.in_order() {
+            missing.extend(programs::missing(&file, &dropin.means.hooks, path));
+        }
+        missing
+    }
+
+    fn in_order(&self) -> impl Iterator<Item = (PathBuf, &File)> {
+        let files = self.files.iter();
+        files.map(|(name, file)| (self.dir.join(name), file))
     }
 }
 
@@ -265,6 +305,7 @@ impl Listed {
             "file": self.file.display().to_string(),
             "nodes": self.n_nodes,
             "trees": self.n_trees,
+            "hooks": self.n_hooks,
             "error": self.error,
         })
     }

@@ -1,10 +1,17 @@
-//! Hooks: the commands that run when a znode changes. What one of them means by itself, and which
-//! nodes and trees name it.
+//! Hooks: the commands that run when a znode changes. `reading` says what one of them means by itself,
+//! with `words` for its values and `account` for whom it runs as; `naming` which nodes and trees name
+//! it; and `programs` whether what it runs is there.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub(super) mod account;
+pub(super) mod naming;
+pub(super) mod programs;
+pub(super) mod reading;
+mod words;
 
 /// How many commands run at once, if the file does not say.
 const DEFAULT_MAX_PARALLEL: usize = 16;
@@ -123,6 +130,27 @@ impl Default for Hooks {
             all: Vec::new(),
             max_parallel: DEFAULT_MAX_PARALLEL,
             on_unmount: OnUnmount::Kill,
+        }
+    }
+}
+
+impl OnUnmount {
+    /// The word for it in a configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Leave => "leave",
+        }
+    }
+}
+
+impl RunMode {
+    /// The word for it in a configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Discard => "discard",
+            Self::Parallel => "parallel",
         }
     }
 }

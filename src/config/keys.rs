@@ -1,95 +1,81 @@
-//! The keys there are, and which of them this version does not support yet: one table.
-//!
-//! Whoever implements a key deletes its row's `Later` (and reads the key, of course).
-
-/// What this version does with a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Support {
-    /// It is read.
-    Now,
-    /// It is ignored with a warning, unless its value is empty.
-    Later,
-}
-
-use Support::{Later, Now};
+//! The keys there are: one table.
 
 /// Every key; `*` stands for one name without a dot.
-const KEYS: &[(&str, Support)] = &[
-    ("zookeeper.hosts", Now),
-    ("zookeeper.credentials", Now),
-    ("zookeeper.timeout", Now),
-    ("zookeeper.tls", Now),
-    ("zookeeper.ca_cert", Now),
-    ("zookeeper.cert", Now),
-    ("zookeeper.key", Now),
-    ("zookeeper.verify", Now),
-    ("zookeeper.sasl_mechanism", Now),
-    ("zookeeper.read_only", Now),
-    ("secrets.path", Now),
-    ("secrets.provider", Now),
-    ("mount.xattr", Now),
-    ("mount.status_dir", Now),
-    ("mount.status_mode", Now),
-    ("mount.links", Now),
-    ("mount.dropin_dir", Now),
-    ("heartbeat_interval", Now),
-    ("cache.dir", Now),
-    ("cache.max_bytes", Now),
-    ("log.level", Now),
-    ("log.file", Now),
-    ("defaults.owner", Now),
-    ("defaults.group", Now),
-    ("defaults.mode", Now),
-    ("defaults.on_delete", Now),
-    ("defaults.on_disconnect", Now),
-    ("defaults.max_stale", Now),
-    ("nodes.*.source", Now),
-    ("nodes.*.dest", Now),
-    ("nodes.*.owner", Now),
-    ("nodes.*.group", Now),
-    ("nodes.*.mode", Now),
-    ("nodes.*.on_delete", Now),
-    ("nodes.*.required", Now),
-    ("nodes.*.on_disconnect", Now),
-    ("nodes.*.max_stale", Now),
-    ("nodes.*.hooks", Later),
-    ("trees.*.source", Now),
-    ("trees.*.dest", Now),
-    ("trees.*.depth", Now),
-    ("trees.*.include", Now),
-    ("trees.*.exclude", Now),
-    ("trees.*.mode", Now),
-    ("trees.*.dir_mode", Now),
-    ("trees.*.owner", Now),
-    ("trees.*.group", Now),
-    ("trees.*.data_name", Now),
-    ("trees.*.on_disconnect", Now),
-    ("trees.*.max_stale", Now),
-    ("trees.*.hooks", Later),
-    ("hooks.max_parallel", Later),
-    ("hooks.*.command", Later),
-    ("hooks.*.run_mode", Later),
-    ("hooks.*.run_on_load", Later),
-    ("hooks.*.pipe_stdin", Later),
-    ("hooks.*.user", Later),
-    ("hooks.*.group", Later),
-    ("hooks.*.notify_signal", Later),
-    ("hooks.*.timeout", Later),
-    ("hooks.*.kill_timeout", Later),
-    ("hooks.*.retries", Later),
-    ("hooks.*.backoff", Later),
-    ("hooks.*.ok_codes", Later),
-    ("hooks.*.splay", Later),
-    ("hooks.*.wait_min", Later),
-    ("hooks.*.wait_max", Later),
-    ("hooks.*.description", Later),
+const KEYS: &[&str] = &[
+    "zookeeper.hosts",
+    "zookeeper.credentials",
+    "zookeeper.timeout",
+    "zookeeper.tls",
+    "zookeeper.ca_cert",
+    "zookeeper.cert",
+    "zookeeper.key",
+    "zookeeper.verify",
+    "zookeeper.sasl_mechanism",
+    "zookeeper.read_only",
+    "secrets.path",
+    "secrets.provider",
+    "mount.xattr",
+    "mount.status_dir",
+    "mount.status_mode",
+    "mount.links",
+    "mount.dropin_dir",
+    "heartbeat_interval",
+    "cache.dir",
+    "cache.max_bytes",
+    "log.level",
+    "log.file",
+    "defaults.owner",
+    "defaults.group",
+    "defaults.mode",
+    "defaults.on_delete",
+    "defaults.on_disconnect",
+    "defaults.max_stale",
+    "nodes.*.source",
+    "nodes.*.dest",
+    "nodes.*.owner",
+    "nodes.*.group",
+    "nodes.*.mode",
+    "nodes.*.on_delete",
+    "nodes.*.required",
+    "nodes.*.on_disconnect",
+    "nodes.*.max_stale",
+    "nodes.*.hooks",
+    "trees.*.source",
+    "trees.*.dest",
+    "trees.*.depth",
+    "trees.*.include",
+    "trees.*.exclude",
+    "trees.*.mode",
+    "trees.*.dir_mode",
+    "trees.*.owner",
+    "trees.*.group",
+    "trees.*.data_name",
+    "trees.*.on_disconnect",
+    "trees.*.max_stale",
+    "trees.*.hooks",
+    "hooks.max_parallel",
+    "hooks.on_unmount",
+    "hooks.*.command",
+    "hooks.*.run_mode",
+    "hooks.*.run_on_load",
+    "hooks.*.pipe_stdin",
+    "hooks.*.user",
+    "hooks.*.group",
+    "hooks.*.notify_signal",
+    "hooks.*.timeout",
+    "hooks.*.kill_timeout",
+    "hooks.*.retries",
+    "hooks.*.backoff",
+    "hooks.*.ok_codes",
+    "hooks.*.splay",
+    "hooks.*.wait_min",
+    "hooks.*.wait_max",
+    "hooks.*.description",
 ];
 
-/// What is known of `key`; none if nothing.
-pub(super) fn support(key: &str) -> Option<Support> {
-    KEYS.iter()
-        .find(|(pattern, _)| matches(pattern, key))
-        .map(|&(_, support)| support)
+/// Whether there is such a key.
+pub(super) fn is_known(key: &str) -> bool {
+    KEYS.iter().any(|pattern| matches(pattern, key))
 }
 
 /// The known key that `key` was perhaps meant to be.
@@ -99,8 +85,8 @@ pub(super) fn nearest(key: &str) -> Option<String> {
         .into_iter()
         .find(|kind| key.starts_with(kind));
     KEYS.iter()
-        .filter(|(pattern, _)| kind.is_none_or(|kind| pattern.starts_with(kind)))
-        .filter_map(|(pattern, _)| {
+        .filter(|pattern| kind.is_none_or(|kind| pattern.starts_with(kind)))
+        .filter_map(|pattern| {
             let candidate = named_like(pattern, key);
             let (left, right) = without_name(pattern, &candidate, key);
             let most = last(&candidate).len().max(6) / 3;
@@ -176,19 +162,20 @@ mod tests {
     #[test]
     fn known_keys() {
         for (key, expected) in [
-            ("zookeeper.hosts", Some(Now)),
-            ("zookeeper.read_only", Some(Now)),
-            ("mount.links", Some(Now)),
-            ("nodes.a.source", Some(Now)),
-            ("nodes.a.hooks", Some(Later)),
-            ("nodes..source", None),
-            ("nodes.a.b.source", None),
-            ("nodes.source", None),
-            ("nodes.a", None),
-            ("hooks.max_parallel", Some(Later)),
-            ("", None),
+            ("zookeeper.hosts", true),
+            ("mount.links", true),
+            ("nodes.a.source", true),
+            ("nodes.a.hooks", true),
+            ("nodes..source", false),
+            ("nodes.a.b.source", false),
+            ("nodes.source", false),
+            ("nodes.a", false),
+            ("hooks.max_parallel", true),
+            ("hooks.a.max_parallel", false),
+            ("hooks.command", false),
+            ("", false),
         ] {
-            assert_eq!(support(key), expected, "{key}");
+            assert_eq!(is_known(key), expected, "{key}");
         }
     }
 

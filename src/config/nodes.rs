@@ -36,6 +36,6 @@ pub(super) fn node(
         on_disconnect,
         max_stale,
         required,
-        hooks: Vec::new(),
+        hooks: reading.hooks(),
     })
 }

@@ -1,4 +1,4 @@
-//! Nodes and trees as they are written: the reading that both have in common.
+//! Nodes, trees and hooks as they are written: the reading that they have in common.
 
 use std::collections::HashMap;
 use std::io;
@@ -6,25 +6,37 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::hooks::naming::{self, Naming};
 use super::places::{self, Placed, Places};
 use super::raw::{PartKind, RawConfig, RawPart};
 use super::{
-    Defaults, Node, OnDisconnect, Problem, Severity, Surroundings, Tree, nodes, trees, values,
+    Account, Defaults, Hook, Node, OnDisconnect, Problem, Severity, Surroundings, Tree, hooks,
+    nodes, trees, values,
 };
 use crate::path::{FilePath, ZnodePath};
 
-/// The nodes and trees that can be shown together. Whatever is left out is pushed to `problems`.
+/// What a file has of each.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    pub(super) nodes: Vec<Node>,
+    pub(super) trees: Vec<Tree>,
+    pub(super) hooks: Vec<Hook>,
+    pub(super) naming: Naming,
+}
+
+/// The nodes and trees that can be shown together, and the hooks. Whatever is left out is pushed to
+/// `problems`.
 pub(super) fn read(
     (raw, mut places): (&RawConfig<'_>, Places),
     defaults: &Defaults,
     surroundings: &Surroundings<'_>,
     accounts: &mut Accounts,
     problems: &mut Vec<Problem>,
-) -> (Vec<Node>, Vec<Tree>) {
+) -> Parts {
     let mountpoint = surroundings.mountpoint.map(places::components);
     let mountpoint = mountpoint.unwrap_or_default();
     let file = Rc::from(raw.file);
-    let (mut nodes, mut trees) = (Vec::new(), Vec::new());
+    let mut parts = Parts::default();
     for raw_part in &raw.parts {
         let mut reading = Reading {
             file: raw.file,
@@ -34,11 +46,12 @@ pub(super) fn read(
             problems,
             is_wrong: false,
         };
+        parts.naming.note(raw_part);
         match raw_part.kind {
             PartKind::Node => {
                 if let Some(node) = nodes::node(&mut reading, defaults, accounts) {
                     match places.take(Placed::Node(&node), &file) {
-                        Ok(()) => nodes.push(node),
+                        Ok(()) => parts.nodes.push(node),
                         Err(message) => reading.problem("dest", message),
                     }
                 }
@@ -46,14 +59,18 @@ pub(super) fn read(
             PartKind::Tree => {
                 if let Some(tree) = trees::tree(&mut reading, defaults, accounts) {
                     match places.take(Placed::Tree(&tree), &file) {
-                        Ok(()) => trees.push(tree),
+                        Ok(()) => parts.trees.push(tree),
                         Err(message) => reading.problem("dest", message),
                     }
                 }
             }
+            PartKind::Hook => match hooks::reading::hook(&mut reading, accounts) {
+                Some(hook) => parts.hooks.push(hook),
+                None => parts.naming.leave_out(&raw_part.name),
+            },
         }
     }
-    (nodes, trees)
+    parts
 }
 
 /// User and group names, each looked up once: ten thousand nodes have a handful of them.
@@ -63,6 +80,8 @@ pub(super) struct Accounts {
     pub(super) undecided: Option<String>,
     users: HashMap<String, Result<u32, String>>,
     groups: HashMap<String, Result<u32, String>>,
+    /// By the user, and by the group where it is not the primary one.
+    accounts: HashMap<(String, Option<u32>), Result<Option<Account>, String>>,
 }
 
 impl Accounts {
@@ -91,6 +110,36 @@ impl Accounts {
             surroundings.group,
         )
     }
+
+    /// The user with this name, else with this number, as a member of `group` instead of its primary
+    /// one. None for a number that has no entry.
+    pub(super) fn account(
+        &mut self,
+        text: &str,
+        group: Option<u32>,
+        surroundings: &Surroundings<'_>,
+    ) -> Result<Option<Account>, String> {
+        let key = (text.to_owned(), group);
+        if let Some(result) = self.accounts.get(&key) {
+            return result.clone();
+        }
+        let result = match (surroundings.account)(text, group) {
+            Ok(None) if values::id(text).is_none() => Err(unknown("user", text)),
+            Ok(found) => Ok(found),
+            // A number is not enough: its groups are unknown.
+            Err(err) => {
+                let why = format!("cannot look up the user {text:?} ({err})");
+                self.undecided.get_or_insert_with(|| why.clone());
+                Err(why)
+            }
+        };
+        self.accounts.insert(key, result.clone());
+        result
+    }
+}
+
+fn unknown(what: &str, text: &str) -> String {
+    format!("there is no {what} {text:?} here; write the name of one that exists, or a number")
 }
 
 fn lookup(
@@ -105,9 +154,7 @@ fn lookup(
     }
     let result = match (find(text), values::id(text)) {
         (Ok(Some(id)), _) | (_, Some(id)) => Ok(id),
-        (Ok(None), None) => Err(format!(
-            "there is no {what} {text:?} here; write the name of one that exists, or a number"
-        )),
+        (Ok(None), None) => Err(unknown(what, text)),
         (Err(err), None) => {
             let why = format!("cannot look up the {what} {text:?} ({err}); write a number");
             undecided.get_or_insert_with(|| why.clone());
@@ -118,12 +165,12 @@ fn lookup(
     result
 }
 
-/// One node or tree while it is read. All that is wrong with it is reported, not only the first.
+/// One node, tree or hook while it is read. All that is wrong with it is reported, not only the first.
 pub(super) struct Reading<'a> {
     file: &'a Path,
     pub(super) raw: &'a RawPart,
     mountpoint: &'a [String],
-    surroundings: &'a Surroundings<'a>,
+    pub(super) surroundings: &'a Surroundings<'a>,
     problems: &'a mut Vec<Problem>,
     is_wrong: bool,
 }
@@ -164,7 +211,7 @@ impl Reading<'_> {
             PartKind::Node if text.ends_with('/') => {
                 Err(format!("{text:?} is a directory; write the path of a file"))
             }
-            PartKind::Node | PartKind::Tree => places::dest(text, mountpoint),
+            PartKind::Node | PartKind::Tree | PartKind::Hook => places::dest(text, mountpoint),
         };
         match found {
             Ok(path) => Some(path),
@@ -191,17 +238,28 @@ impl Reading<'_> {
         }
     }
 
+    /// The names of the hooks that run when it changes, which need not be.
+    pub(super) fn hooks(&self) -> Vec<String> {
+        let names = self.raw.option(naming::OPTION);
+        names.map_or_else(Vec::new, |setting| naming::names(&setting.value))
+    }
+
     /// Warns of a `max_stale` that nothing is done with.
     pub(super) fn check_max_stale(&mut self, on_disconnect: OnDisconnect) {
-        if on_disconnect == OnDisconnect::Stale
-            && let Some(setting) = self.raw.option("max_stale")
-        {
+        if on_disconnect == OnDisconnect::Stale {
+            self.no_effect("max_stale", "on_disconnect = error");
+        }
+    }
+
+    /// Warns of an option, if it is there, with which nothing is done without something else.
+    pub(super) fn no_effect(&mut self, option: &str, without: &str) {
+        if let Some(setting) = self.raw.option(option) {
             self.problems.push(Problem {
                 severity: Severity::Warning,
                 file: self.file.into(),
                 line: Some(setting.line),
-                key: Some(format!("{}.max_stale", self.raw.key())),
-                message: "has no effect without on_disconnect = error".into(),
+                key: Some(format!("{}.{option}", self.raw.key())),
+                message: format!("has no effect without {without}"),
             });
         }
     }

@@ -67,6 +67,14 @@ impl Placed<'_> {
         }
     }
 
+    /// The hooks that it names.
+    pub(super) fn hooks(&self) -> &[String] {
+        match self {
+            Self::Node(node) => &node.hooks,
+            Self::Tree(tree) => &tree.hooks,
+        }
+    }
+
     fn dest(&self) -> &FilePath {
         match self {
             Self::Node(node) => &node.dest,

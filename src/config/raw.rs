@@ -4,18 +4,17 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::Path;
 
-use super::keys::{self, Support};
 use super::lines::Lines;
-use super::{Error, Problem, Severity, Surroundings, expand, ini_text};
+use super::{Error, Problem, Severity, Surroundings, expand, ini_text, keys};
 
 /// A file whose grammar and keys are checked, and whose values are not.
 #[derive(Debug)]
 pub(super) struct RawConfig<'a> {
     /// The file, as it was named.
     pub(super) file: &'a Path,
-    /// What is neither node, tree nor hook.
+    /// What is of no one node, tree or hook.
     settings: HashMap<String, Setting>,
-    /// Nodes and trees, in the order of their first lines.
+    /// Nodes, trees and hooks, in the order of their first lines.
     pub(super) parts: Vec<RawPart>,
     /// Unknown keys and the like.
     pub(super) problems: Vec<Problem>,
@@ -23,7 +22,7 @@ pub(super) struct RawConfig<'a> {
     pub(super) ignored: Vec<String>,
 }
 
-/// The keys of one node or tree.
+/// The keys of one node, tree or hook.
 #[derive(Debug)]
 pub(super) struct RawPart {
     pub(super) kind: PartKind,
@@ -39,13 +38,14 @@ pub(super) struct RawPart {
 pub(super) enum PartKind {
     Node,
     Tree,
+    Hook,
 }
 
 /// One value, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Setting {
     pub(super) key: String,
-    /// With variables expanded; never empty, since an empty value is as good as none.
+    /// With variables expanded, but for a command, of which that is the shell's; never empty, since an empty value is as good as none.
     pub(super) value: String,
     pub(super) line: usize,
 }
@@ -94,7 +94,10 @@ impl<'a> RawConfig<'a> {
         let mut index = HashMap::new();
         for (entry, value) in lines.entries.into_iter().zip(values) {
             let setting = Setting {
-                value: expand::expand(&value, surroundings.variable),
+                value: match is_command(&entry.key) {
+                    true => value,
+                    false => expand::expand(&value, surroundings.variable),
+                },
                 key: entry.key,
                 line: entry.line,
             };
@@ -143,11 +146,9 @@ impl<'a> RawConfig<'a> {
         inherited: bool,
         index: &mut HashMap<(PartKind, String), usize>,
     ) -> Result<(), Error> {
-        let warning = match keys::support(&setting.key) {
-            Some(Support::Now) => None,
-            Some(Support::Later) if setting.value.is_empty() => None,
-            Some(Support::Later) => Some("not supported by this version yet; ignored".into()),
-            None => match (dotted_name(&setting.key), keys::nearest(&setting.key)) {
+        let warning = match keys::is_known(&setting.key) {
+            true => None,
+            false => match (dotted_name(&setting.key), keys::nearest(&setting.key)) {
                 (Some(right), _) => {
                     let message = format!("a name has no dot, so this is left out; write {right}");
                     self.problem(Severity::Error, &setting, message);
@@ -162,7 +163,7 @@ impl<'a> RawConfig<'a> {
         if let Some(message) = warning {
             self.problem(Severity::Warning, &setting, message);
         }
-        // A node or tree is there as soon as any key names it, so that a misspelt one is reported.
+        // A node, tree or hook is there as soon as any key names it, so that a misspelt one is reported.
         if let Some((kind, name, option)) = part_option(&setting.key) {
             let position = match index.entry((kind, name.to_owned())) {
                 Entry::Occupied(known) => *known.get(),
@@ -212,11 +213,12 @@ impl Setting {
 }
 
 impl RawPart {
-    /// What its keys begin with: `nodes.NAME` or `trees.NAME`.
+    /// What its keys begin with: `nodes.NAME`, `trees.NAME` or `hooks.NAME`.
     pub(super) fn key(&self) -> String {
         match self.kind {
             PartKind::Node => format!("nodes.{}", self.name),
             PartKind::Tree => format!("trees.{}", self.name),
+            PartKind::Hook => format!("hooks.{}", self.name),
         }
     }
 
@@ -243,20 +245,29 @@ pub(super) fn wrong(
 }
 
 fn is_dropin_key(key: &str) -> bool {
-    ["nodes.", "trees.", "hooks."]
+    let is_of_one = ["nodes.", "trees.", "hooks."]
         .iter()
-        .any(|kind| key.starts_with(kind))
+        .any(|kind| key.starts_with(kind));
+    is_of_one && !OF_ALL_HOOKS.contains(&key)
 }
+
+fn is_command(key: &str) -> bool {
+    matches!(part_option(key), Some((PartKind::Hook, _, "command")))
+}
+
+/// What is of no one hook.
+const OF_ALL_HOOKS: [&str; 2] = ["hooks.max_parallel", "hooks.on_unmount"];
 
 /// The one key for which an empty value is not the same as none.
 const EMPTY_COUNTS: &str = "cache.dir";
 
-/// What `nodes.NAME.OPTION` or `trees.NAME.OPTION` is about.
+/// What `nodes.NAME.OPTION` is about, or that of a tree or a hook.
 fn part_option(key: &str) -> Option<(PartKind, &str, &str)> {
     let (kind, rest) = key.split_once('.')?;
     let kind = match kind {
         "nodes" => PartKind::Node,
         "trees" => PartKind::Tree,
+        "hooks" => PartKind::Hook,
         _ => return None,
     };
     let (name, option) = rest.split_once('.')?;
@@ -268,5 +279,5 @@ fn dotted_name(key: &str) -> Option<String> {
     let (kind, rest) = key.split_once('.')?;
     let (name, option) = rest.rsplit_once('.')?;
     let right = format!("{kind}.{}.{option}", name.replace('.', "-"));
-    (name.contains('.') && keys::support(&right).is_some()).then_some(right)
+    (name.contains('.') && keys::is_known(&right)).then_some(right)
 }

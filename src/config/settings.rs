@@ -8,7 +8,7 @@ use super::places::Places;
 use super::raw::{Kind, RawConfig, wrong};
 use super::{
     Config, Defaults, Error, Hooks, Log, Mount, OnDelete, OnDisconnect, Problem, Provider, Sasl,
-    Secrets, Severity, Surroundings, Tls, ZooKeeper, values,
+    Secrets, Severity, Surroundings, Tls, ZooKeeper, hooks, values,
 };
 use crate::path::{Name, OWN_NAMES};
 
@@ -37,7 +37,7 @@ pub(super) fn config(
     let own = Name::parse(OWN_NAMES).expect("our own name is a name");
     let status_dir = raw.value("mount.status_dir", own, status_dir)?;
     let places = Places::beside(status_dir.clone());
-    let (nodes, trees) = parts::read(
+    let parts = parts::read(
         (&raw, places),
         &defaults,
         surroundings,
@@ -87,9 +87,13 @@ pub(super) fn config(
         cache_dir: cache_dir(&raw, surroundings),
         cache_max_bytes: raw.value("cache.max_bytes", DEFAULT_MAX_BYTES, values::bytes)?,
         defaults,
-        nodes,
-        trees,
-        hooks: Hooks::default(),
+        nodes: parts.nodes,
+        trees: parts.trees,
+        hooks: Hooks {
+            all: parts.hooks,
+            ..hooks::reading::settings(&raw)?
+        },
+        naming: parts.naming,
         dropins: Vec::new(),
         problems,
     })

@@ -57,6 +57,6 @@ pub(super) fn tree(
         data_name: data_name?,
         on_disconnect,
         max_stale,
-        hooks: Vec::new(),
+        hooks: reading.hooks(),
     })
 }

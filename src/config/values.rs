@@ -140,6 +140,17 @@ pub(super) fn list(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// Parts between commas or blanks.
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c| c == ',' || is_space(c))
+        .filter(|word| !word.is_empty())
+}
+
+/// A whole number that is not too large.
+pub(super) fn count<T: TryFrom<u64>>(text: &str) -> Option<T> {
+    T::try_from(integer(text, 10)?).ok()
+}
+
 /// Globs between commas or line breaks, without the blanks around them and without empty ones. A
 /// comma in braces is the glob's own, as is whatever follows a backslash.
 pub(super) fn patterns(text: &str) -> Result<Vec<String>, String> {

@@ -76,7 +76,9 @@ pub(super) fn has_predecessor(start: &Start) -> bool {
 
 /// The main file.
 pub(super) fn load(start: &Start) -> Result<Main, config::Error> {
-    parse(start, Config::read(&start.config)?)
+    let mut main = parse(start, Config::read(&start.config)?)?;
+    main.config.look_at_writers();
+    Ok(main)
 }
 
 /// The main file, with paths as they were where the mount was started.
