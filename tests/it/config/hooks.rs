@@ -165,12 +165,18 @@ fn what_nobody_says_of_a_hook() {
     assert_eq!(only(&config).wait_max, Duration::from_secs(2));
 }
 
+/// How messages of times end.
+const NO_TIME: &str = "is not a time; write 5 seconds, for example (units: milliseconds, seconds, minutes, hours, days)";
+
 #[test]
 fn wrong_hooks_are_left_out() {
     for (options, expected) in [
         (
             "run_mode = x",
-            &["hooks.h.command: missing; write hooks.h.command = what is to run"][..],
+            &[
+                "hooks.h.command: missing; write hooks.h.command = what is to run",
+                "hooks.h.run_mode: \"x\" is no run mode; write queue, discard or parallel",
+            ][..],
         ),
         (
             "command =",
@@ -231,9 +237,7 @@ fn wrong_hooks_are_left_out() {
         ),
         (
             "command = a\ntimeout = 5s",
-            &[
-                "hooks.h.timeout: \"5s\" is not a time; write 5 seconds, for example (units: milliseconds, seconds, minutes, hours, days)",
-            ],
+            &["hooks.h.timeout: \"5s\" ..."],
         ),
         (
             "command = a\ntimeout = 0 seconds",
@@ -244,9 +248,9 @@ fn wrong_hooks_are_left_out() {
         (
             "command = a\nretries = -1\nok_codes = 0 256\nuser = nobody-here",
             &[
-                "hooks.h.user: there is no user \"nobody-here\" here; write the name of one that exists, or a number",
                 "hooks.h.retries: \"-1\" is no number of retries; write 3, for example, or 0 for none",
                 "hooks.h.ok_codes: \"256\" is no exit code from 0 to 255; write 0, 3 or so",
+                "hooks.h.user: there is no user \"nobody-here\" here; write the name of one that exists, or a number",
             ],
         ),
         (
@@ -258,48 +262,29 @@ fn wrong_hooks_are_left_out() {
         (
             "command = a\nkill_timeout = 5\nbackoff = soon\nsplay = 1.5 seconds\nwait_min = 1 sec\nwait_max = x\ngroup = x",
             &[
-                "hooks.h.group: there is no group \"x\" here",
-                "hooks.h.wait_min: \"1 sec\" is not a time",
-                "hooks.h.wait_max: \"x\" is not a time",
-                "hooks.h.kill_timeout: \"5\" is not a time",
-                "hooks.h.backoff: \"soon\" is not a time",
-                "hooks.h.splay: \"1.5 seconds\" is not a time",
+                "hooks.h.kill_timeout: \"5\" ...",
+                "hooks.h.backoff: \"soon\" ...",
+                "hooks.h.splay: \"1.5 seconds\" ...",
+                "hooks.h.wait_min: \"1 sec\" ...",
+                "hooks.h.wait_max: \"x\" ...",
+                "hooks.h.group: there is no group \"x\" here; write the name of one that exists, or a number",
             ],
         ),
     ] {
         let config = joined(&format!("nodes.a.source = /a\n[hooks.h]\n{options}\n"));
         assert_eq!(config.hooks.all, [], "{options}");
         assert_eq!(config.nodes.len(), 1, "{options}");
-        let mut found: Vec<_> = config
-            .problems
-            .iter()
+        let problems = config.problems.iter();
+        let found: Vec<_> = problems
             .map(|problem| {
-                assert_eq!(
-                    (problem.severity, &*problem.file),
-                    (Severity::Error, Path::new("live.ini"))
-                );
+                assert_eq!(problem.severity, Severity::Error, "{problem}");
                 assert!(problem.line.is_some_and(|line| line > 3), "{problem}");
                 format!("{}: {}", problem.key.as_ref().unwrap(), problem.message)
             })
             .collect();
-        // All are there, in the order of their lines; the table is in that of reading.
-        found.sort();
-        let mut expected = expected.to_vec();
-        expected.sort_unstable();
-        if options.starts_with("run_mode") {
-            expected
-                .push("hooks.h.run_mode: \"x\" is no run mode; write queue, discard or parallel");
-        }
-        assert_eq!(found.len(), expected.len(), "{options}: {found:?}");
-        for (found, expected) in found.iter().zip(expected) {
-            let is_whole = options.matches('\n').count() < 5;
-            let is_same = if is_whole {
-                found == expected
-            } else {
-                found.starts_with(expected)
-            };
-            assert!(is_same, "{options}\n{found}\n{expected}");
-        }
+        let expected = expected.iter();
+        let expected: Vec<_> = expected.map(|text| text.replace("...", NO_TIME)).collect();
+        assert_eq!(found, expected, "{options}");
     }
 }
 
@@ -678,11 +663,9 @@ description = a list
         &table[at..],
         "\
 HOOK  RUN MODE  USER           COMMAND                                                       ON
-h     parallel  424242:434343  echo one two three four five six seven eight nine ten eleven  a,t/
+h     parallel  424242:434343  echo one two three four five six seven eight nine ten ele...  a,t/
 list  queue     -              [\"a b\",\"c\"]                                                   a
 "
-        .replace("nine ten eleven", "nine ten ...   ")
-        .replace("nine ten ...   ", "nine ten ...")
     );
     let json = check::json(&config);
     assert_eq!(
