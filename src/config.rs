@@ -19,9 +19,10 @@
 //! # }
 //! ```
 //!
-//! What is wrong stays alone where it can: a wrong node, tree or hook is left out and becomes a [`Problem`]. What
-//! concerns everything (the connection, the mount, the log, the defaults, a file that is no INI) is
-//! the [`enum@Error`]. Both name file, line and key, and say what would be right, on one line.
+//! What is wrong stays alone where it can: a wrong node, tree or hook is left out and becomes a
+//! [`Problem`]. What concerns everything (the connection, the mount, the log, the defaults, a file that
+//! is no INI) is the [`enum@Error`]. Both name file, line and key, and say what would be right, on one
+//! line.
 //!
 //! Beside it, or where it says, are drop-ins with more of these: `dropin` reads the text of one, and
 //! [`dropins`] joins them with the main file. Reading the directory is in [`dropin_dir`], and

@@ -115,7 +115,7 @@ pub struct Account {
     pub gid: u32,
     /// All groups, the primary one among them.
     pub groups: Vec<u32>,
-    /// The user's name, where there is an entry for it, as for the next two.
+    /// The user's name, where there is an entry for it and it is said, as for the next two.
     pub name: Option<String>,
     /// The home directory.
     pub home: Option<PathBuf>,

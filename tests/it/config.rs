@@ -9,6 +9,8 @@ use livedata::config::dropins::{Dropins, Taken};
 use livedata::config::{Config, Error, OnDelete, OnDisconnect, Provider, Sasl, Surroundings, Tls};
 use proptest::prelude::*;
 
+mod hooks;
+
 /// The environment of all tests here: a user 1234 of the group 5678 mounts at /mnt/live.
 const SURROUNDINGS: Surroundings<'static> = Surroundings {
     cache_dir: None,
@@ -668,29 +670,11 @@ fn unknown_keys() {
 }
 
 #[test]
-fn keys_of_later_versions() {
-    check_all(&[
-        (
-            "trees.t.source = /t\ntrees.t.hooks = h\n[hooks.h]\ncommand = true\n",
-            &[
-                "tree t t",
-                "warning: live.ini:4: trees.t.hooks: not supported by this version yet; ignored",
-                "warning: live.ini:6: hooks.h.command: not supported by this version yet; ignored",
-            ],
-        ),
-        (
-            "nodes.a.source = /a\nnodes.a.hooks = h",
-            &[
-                "node a a",
-                "warning: live.ini:4: nodes.a.hooks: not supported by this version yet; ignored",
-            ],
-        ),
-        (
-            // These ask for what is so anyway.
-            "mount.xattr = false\nmount.links = no\nzookeeper.read_only = off\n",
-            &[],
-        ),
-    ]);
+fn what_is_so_anyway_can_be_said() {
+    check_all(&[(
+        "mount.xattr = false\nmount.links = no\nzookeeper.read_only = off\n",
+        &[],
+    )]);
 }
 
 #[test]
@@ -997,7 +981,7 @@ all   /          d/all      424242:root  0444  0555  all    -            -
             "name": "t", "source": "/services", "dest": "t", "depth": 2,
             "include": ["web", "{a,b}/*"], "exclude": [], "uid": 0, "gid": 424_242,
             "mode": "0400", "dir_mode": "0555", "data_name": "_data_",
-            "on_disconnect": "stale", "max_stale_ms": 3_600_000,
+            "on_disconnect": "stale", "max_stale_ms": 3_600_000, "hooks": [],
         })
     );
     assert_eq!(
@@ -1141,17 +1125,19 @@ warning: live.ini:13: zookeeper.host: unknown key; did you mean zookeeper.hosts?
                 {
                     "name": "a", "source": "/a", "dest": "dir/a.json", "uid": 0, "gid": 424_242,
                     "mode": "0440", "on_delete": "remove",
-                    "on_disconnect": "stale", "max_stale_ms": 3_600_000, "required": false,
+                    "on_disconnect": "stale", "max_stale_ms": 3_600_000, "required": false, "hooks": [],
                 },
                 {
                     "name": "longer", "source": "/b", "dest": "longer", "uid": 424_242, "gid": 0,
                     "mode": "0400", "on_delete": "keep",
-                    "on_disconnect": "stale", "max_stale_ms": 3_600_000, "required": true,
+                    "on_disconnect": "stale", "max_stale_ms": 3_600_000, "required": true, "hooks": [],
                 },
             ],
             "dropins": [],
             "trees": [],
             "hooks": [],
+            "hooks_max_parallel": 16,
+            "hooks_on_unmount": "kill",
             "warnings": [{
                 "severity": "warning",
                 "file": "live.ini",
@@ -1255,7 +1241,7 @@ fn the_first_dropin_wins() {
     );
     assert_eq!(
         listed[1],
-        serde_json::json!({"file": "d/2.ini", "nodes": 2, "trees": 0, "error": null})
+        serde_json::json!({"file": "d/2.ini", "nodes": 2, "trees": 0, "hooks": 0, "error": null})
     );
     dropins.remove("1.ini");
     assert_eq!(joined(&main, &dropins), ["a a", "b b", "y x", "v v"]);
@@ -1353,7 +1339,9 @@ proptest! {
                     "nodes.a.dest", "nodes.b.source", "nodes.b.dest", "nodes.c.mode", "source",
                     "mode", "nodes..", "nodes.a", "zookeeper.hosts", "zookeeper.timeout", "mount.",
                     "nodes.a.b.c", "log.file", "trees.a.source", "trees.a.dest", "[trees.b]", "trees.a.include",
-                    "trees.a.exclude", "trees.a.depth", "trees.a.data_name", "\u{e4}", "\0", "  ", "#",
+                    "trees.a.exclude", "trees.a.depth", "trees.a.data_name", "nodes.a.hooks", "trees.a.hooks",
+                    "hooks.a.command", "[hooks.b]", "command", "hooks.a.user", "hooks.a.ok_codes", "hooks.a.retries",
+                    "hooks.a.notify_signal", "hooks.max_parallel", "\u{e4}", "\0", "  ", "#",
                 ]),
                 "[ =:]{0,2}",
                 "[a/.,:*0-9$\\{\\} \\[\\]\"\\\\\u{e4}\t-]{0,6}",
@@ -1373,8 +1361,9 @@ proptest! {
             prop_assert!(!message.contains(|c: char| c.is_control()), "{:?}", message);
         }
         if let Ok(config) = parse(&text) {
-            check::table(&config);
-            check::json(&config);
+            let joined = Dropins::new("d".into()).join(&config);
+            check::table(&joined);
+            check::json(&joined);
         }
         let _ = dropin(&text);
     }

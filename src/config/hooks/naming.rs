@@ -17,7 +17,7 @@ pub(in crate::config) const OPTION: &str = "hooks";
 pub(in crate::config) struct Naming {
     /// Where a node or tree names any, by what its keys begin with.
     lines: HashMap<String, usize>,
-    /// All that are named, by what is wrong otherwise too.
+    /// All that are named, also by nodes and trees that are left out.
     named: BTreeSet<String>,
     /// The hooks in which something is wrong.
     left_out: BTreeSet<String>,
@@ -26,6 +26,7 @@ pub(in crate::config) struct Naming {
 /// The hooks of all files, the first in order of each name.
 #[derive(Debug, Default)]
 pub(in crate::config) struct Known<'a> {
+    /// With their files.
     hooks: BTreeMap<&'a str, (Rc<Path>, &'a Hook)>,
     named: BTreeSet<&'a str>,
     left_out: BTreeSet<&'a str>,

@@ -1,4 +1,5 @@
-//! Whether what hooks run is there: a look at this host, which `check` and `mount` have.
+//! Whether what hooks run is there: a look at this host, which `check` has, and `mount` while there is
+//! no mount yet. Who serves one does not look: a program may be in it.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;

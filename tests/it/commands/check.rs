@@ -51,7 +51,7 @@ fn check_prints_json_for_programs() {
     let web = json!({
         "name": "web", "source": "/web/config", "dest": "web/config.json",
         "uid": 12, "gid": 34, "mode": "0440", "on_delete": "remove",
-        "on_disconnect": "stale", "max_stale_ms": 3_600_000, "required": false,
+        "on_disconnect": "stale", "max_stale_ms": 3_600_000, "required": false, "hooks": [],
     });
     assert_eq!(json["nodes"][0], web);
     assert_eq!(json["nodes"].as_array().unwrap().len(), 2);
