@@ -385,6 +385,11 @@ pub fn nameless(dir: &Path, mountpoint: &Path) -> Result<File, Error> {
     Place::open(dir, &place::name(mountpoint))?.create_nameless()
 }
 
+/// The directory in which [`Cache::open`] keeps what belongs to `mountpoint`.
+pub fn directory(dir: &Path, mountpoint: &Path) -> PathBuf {
+    dir.join(place::name(mountpoint))
+}
+
 impl Kept {
     /// Reads the content from the disk, and waits for it. Fails where it is damaged.
     pub fn read(&self) -> std::io::Result<Arc<[u8]>> {

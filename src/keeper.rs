@@ -24,6 +24,7 @@ mod mounts;
 mod place;
 mod publisher;
 mod restarts;
+mod runner;
 mod server;
 mod signals;
 pub mod status;
@@ -51,6 +52,7 @@ use control::Control;
 pub use place::{Here, Place, PublisherRoot};
 use publisher::Publisher;
 use restarts::Restarts;
+use runner::Runner;
 use server::Server;
 use signals::{Signals, Wish};
 use status::Event;
@@ -252,6 +254,7 @@ struct Keeper<'a> {
     n_restarts: u64,
     last_death: Option<Event>,
     publisher: Publisher,
+    runner: Runner,
     upgrade: Upgrade,
     anew: status::Anew,
     /// The server that serves next is to read the configuration again.
@@ -310,6 +313,7 @@ impl<'a> Keeper<'a> {
                 restarts,
                 ..Publisher::default()
             },
+            runner: Runner::new(restarts),
             upgrade: Upgrade::default(),
             anew: status::Anew::default(),
             reload_due: false,
@@ -355,6 +359,7 @@ impl<'a> Keeper<'a> {
             }
             self.hear_server(report)?;
             self.hear_candidate();
+            self.hear_runner();
             self.reap()?;
             self.serve_control();
             self.do_what_is_due()?;
@@ -370,6 +375,7 @@ impl<'a> Keeper<'a> {
         self.control = None;
         self.remove_links();
         self.end_publisher();
+        self.end_runner();
         if self.anew.running {
             // It was the lost one: there are no open files to serve.
             self.device = None;
@@ -395,6 +401,7 @@ impl<'a> Keeper<'a> {
         self.root = Some(self.place.private_root());
         self.stage = Stage::Serving;
         self.start_publisher();
+        self.give_runner();
         self.watchdog = Watchdog::wanted();
         Ok(())
     }
@@ -416,6 +423,7 @@ impl<'a> Keeper<'a> {
             }
         }
         self.end_publisher();
+        self.end_runner();
         let servers = [self.server.take(), self.upgrade.candidate.take()];
         for mut server in servers.into_iter().flatten() {
             server.tell(&ToServer::End, &[]);
@@ -435,6 +443,7 @@ impl<'a> Keeper<'a> {
             }
         }
         self.wait_for_links();
+        self.wait_for_runner();
         let mountpoint = self.job.mountpoint.display();
         match ended {
             Ok(End::Unmounted) => log::info!("{mountpoint}: unmounted"),

@@ -22,6 +22,7 @@
 //! |   | [`cache`] | the last known good content, on disk, for a start while ZooKeeper is away |
 //! |   | [`writer`] | read, show the difference, set if the version still holds |
 //! |   | [`service`] | the ZooKeeper service that a configuration names |
+//! |   | [`hooks`] | what differs of what files show -> which command runs when |
 //! |   | [`status`] | counters and states -> JSON, Prometheus text, table |
 //! | 5 | [`fuse`] | the kernel's questions, answered from the store |
 //! |   | [`publish`] | changes, carried to the kernel |
@@ -31,6 +32,7 @@
 //! | 6 | [`keeper`] | the process that makes the mount and keeps the others alive |
 //! |   | [`server`] | the process that mirrors and answers |
 //! |   | [`publisher`] | the process that renames on the private mount |
+//! |   | [`runner`] | the process that runs commands |
 //! |   | [`logging`] | where the log goes |
 //!
 //! The binaries `livedata-fuse` and `livedata-writer` are command lines and exit codes. What nothing
@@ -44,7 +46,8 @@
 //! knows which files show it -> a [`Change`] -> [`publish`] stages it in the tree, and has the
 //! publisher rename the staged file onto its name -> the kernel asks [`fuse`] to rename, at which
 //! the tree changes, on record -> inotify tells whoever watches -> the [`cache`] has it on disk
-//! within a second. A reader finds the page cache, or asks [`fuse`], which hands out a slice of the
+//! within a second -> the server tells the runner what the file shows, and [`hooks`] finds out
+//! whether that is news to a command. A reader finds the page cache, or asks [`fuse`], which hands out a slice of the
 //! record: content is in memory once.
 //!
 //! How it goes is gathered by the server when somebody asks, and printed by [`status`]: for the
@@ -61,6 +64,7 @@
 //! | keeper | holds it | holds the private root; no system call on either | - | all end; the next `mount` clears the place |
 //! | server | serves it | never touches it | the keeper | a successor goes on from the record; if nobody can, the mount is made anew |
 //! | publisher | has none | renames on the private mount | the keeper | another one does the rest |
+//! | [`runner`], with hooks only | has none | never touches it; its commands may | the keeper | another one runs again what had not ended |
 //! | [`links`] | has none | never touches it | itself, soon: it makes or removes links outside | the next one does it again |
 //!
 //! # Invariants
@@ -82,6 +86,9 @@
 //! - **The mtime is the truth about staleness.** Only content known to be current is confirmed.
 //! - **What is too old says so.** A file that is not known to be current for longer than the
 //!   configuration allows is broken: another version, that cannot be read.
+//! - **What a file shows is told to hooks until it is known to have been handled**: again after each
+//!   death, of whichever process. So a command runs once for each content while all goes well, and at
+//!   least once in any case.
 //! - **A panic anywhere ends the server**, for a successor to go on; no thread is missed in silence.
 //! - **One session is one connection**, and whatever goes wrong on it, the last known content is
 //!   served.
@@ -99,6 +106,7 @@ mod checksum;
 pub mod config;
 pub mod content;
 pub mod fuse;
+pub mod hooks;
 pub mod keeper;
 pub mod links;
 pub mod logging;
@@ -110,6 +118,7 @@ pub mod processes;
 pub mod publish;
 pub mod publisher;
 pub mod record;
+pub mod runner;
 pub mod server;
 pub mod service;
 pub mod shown;

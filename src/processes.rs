@@ -8,6 +8,9 @@
 //!   record, from which its successor goes on. It never touches the mount with a system call.
 //! - The **publisher** renames, removes and makes files on the private mount at the server's word.
 //!   It holds no `/dev/fuse`.
+//! - The **runner**, only where hooks are configured, starts commands at the server's word, and
+//!   remembers for what they ran. It holds no `/dev/fuse`, and outlives the server. What it says and
+//!   hears is in [`hooks`](crate::hooks).
 //! - [`links`](crate::links), now and then and not for long, makes and removes links outside.
 //!
 //! The rule behind it: a process that holds `/dev/fuse` never makes a system call that the mount
@@ -23,6 +26,9 @@ pub const SERVER_COMMAND: &str = "serve-mount";
 
 /// The hidden command that is the publisher. Its end of the socket to the server is its stdin.
 pub const PUBLISHER_COMMAND: &str = "publish-mount";
+
+/// The hidden command that is the runner. Its end of the socket to the keeper is its stdin.
+pub const RUNNER_COMMAND: &str = "run-hooks";
 
 /// The directory in which the publisher alone finds staged files by their numbers; in no listing.
 pub const STAGING: &str = ".livedata-staging";
@@ -45,6 +51,8 @@ pub enum ToServer {
     },
     /// There is no publisher (any more), so the kernel is notified.
     NoPublisher,
+    /// The other end of the socket with this message is the runner.
+    Runner,
     /// Make no more changes, for a successor is to be started. Answered by [`ToKeeper::Frozen`].
     Freeze {
         /// The number of the upgrade.
@@ -179,6 +187,8 @@ pub enum ToKeeper {
         /// The line.
         reason: String,
     },
+    /// Hooks are configured: a runner is wanted.
+    Hooks,
     /// This publisher does not answer, though it has not died. Changes wait for another.
     PublisherHangs {
         /// Its process id.

@@ -54,7 +54,7 @@ pub struct Known {
     pub path: ZnodePath,
     /// What holds of it.
     pub news: News,
-    /// What the file of the change shows from then on, where the change gives it content.
+    /// What the file of the change shows from then on, where it shows anything.
     pub shows: Option<Stat>,
     /// Whether all files of the znode are published then; before that, what holds is not noted.
     pub everywhere: bool,
@@ -71,8 +71,19 @@ pub enum News {
     Forgotten,
 }
 
-/// What whoever keeps the processes is told, by these calls, which do not wait.
+/// What a file was published to show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hint {
+    /// This znode, with what ZooKeeper keeps beside its bytes; or something later.
+    Shows(ZnodePath, Stat),
+    /// There is no such file.
+    Gone,
+}
+
+/// What others are told, by these calls, which do not wait.
 pub struct Tell {
+    /// This was published, or was so before and is confirmed.
+    pub published: Box<dyn Fn(&FilePath, Hint) + Send>,
     /// The record is in this memory from now on.
     pub record: Box<dyn Fn(BorrowedFd<'_>) -> io::Result<()> + Send>,
     /// The publisher with this process id hangs, and another is wanted.
@@ -250,7 +261,7 @@ impl Worker {
 
     fn publish(&mut self, batch: Vec<Item>) {
         let mut steps: Vec<(Step, SystemTime)> = Vec::new();
-        let mut known = Vec::new();
+        let mut known: Vec<(Option<Known>, FilePath, bool)> = Vec::new();
         for Item {
             change,
             now,
@@ -258,6 +269,7 @@ impl Worker {
         } in batch
         {
             let file = change.path().clone();
+            let goes = matches!(change, Change::Remove { .. });
             if let Change::Confirm { path } = &change {
                 if let Some(effect) = self.tree.confirm(path, now) {
                     by_notice::tell(&self.notifier, &effect);
@@ -266,7 +278,8 @@ impl Worker {
                 // What is made in a directory finds the directory there, and what empties one
                 // comes before its end.
                 let is_related = |(step, _): &(Step, _)| are_related(&step.path, &file);
-                if steps.iter().any(is_related) || known.iter().any(|(_, other)| *other == file) {
+                if steps.iter().any(is_related) || known.iter().any(|(_, other, _)| *other == file)
+                {
                     self.carry_out(&std::mem::take(&mut steps));
                     self.note_all(&mut known);
                 }
@@ -277,16 +290,23 @@ impl Worker {
                     Staged::Nothing | Staged::Done => {}
                 }
             }
-            let makes_known = makes_known.filter(|known| known.everywhere);
-            known.extend(makes_known.map(|known| (known, file)));
+            if makes_known.is_some() || goes {
+                known.push((makes_known, file, goes));
+            }
         }
         self.carry_out(&steps);
         self.note_all(&mut known);
     }
 
-    fn note_all(&mut self, known: &mut Vec<(Known, FilePath)>) {
-        for (known, file) in known.drain(..) {
-            self.note(&known, &file);
+    fn note_all(&mut self, known: &mut Vec<(Option<Known>, FilePath, bool)>) {
+        for (known, file, goes) in known.drain(..) {
+            if let Some(known) = known.as_ref().filter(|known| known.everywhere) {
+                self.note(known, &file);
+            }
+            let shows = known.and_then(|known| Some(Hint::Shows(known.path, known.shows?)));
+            if let Some(hint) = if goes { Some(Hint::Gone) } else { shows } {
+                (self.tell.published)(&file, hint);
+            }
         }
     }
 

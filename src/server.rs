@@ -4,7 +4,7 @@
 //! Threads: `mirror` runs the connection and hands on what it learns; `publish` carries changes to
 //! the kernel; `fuse` answers it; `keeper` hears the keeper, and passes publishers on to `publish`;
 //! `dropins` reads drop-ins; `cache` writes to the disk; `spill` makes room in memory, and `disk` reads
-//! what lies there; `links` waits for the process that makes links; `status` writes what is asked for
+//! what lies there; `links` waits for the process that makes links; `hooks` speaks with the runner; `status` writes what is asked for
 //! of the status directory; the main thread waits for events and decides. Lock order: the desk, then
 //! the queue of changes, then the tree;
 //! nothing waits under them. The process ends when the keeper does or says so: then it has the cache
@@ -15,6 +15,7 @@ mod desk;
 mod dropins;
 mod files;
 mod hearing;
+mod hooks;
 mod keeping;
 mod kernel;
 mod links;
@@ -56,6 +57,7 @@ use desk::Desk;
 use dropins::Following;
 use files::Files;
 use hearing::{hear_keeper, told_of_publishing};
+use hooks::Hooking;
 use keeping::Left;
 use kernel::{Connection, Line};
 use links::Linking;
@@ -228,6 +230,7 @@ struct Server {
     heard: Arc<AtomicBool>,
     mirror: Option<Running>,
     telling: Arc<Telling>,
+    hooking: Arc<Hooking>,
 }
 
 impl Server {
@@ -304,18 +307,24 @@ impl Server {
             }
         };
         let (line, notifier) = (connection.line(), connection.notifier());
+        let hooking = Arc::new(Hooking::default());
         let publishing = Publishing::spawn(
             (tree, reader.clone()),
             notifier.clone(),
             pollers,
-            told_of_publishing(keeper),
+            told_of_publishing(keeper, &hooking),
             start.takes_over,
         )
         .map_err(system("cannot start a thread"))?;
         let publishing = Arc::new(publishing);
         let noted = Arc::default();
         let gives = (publishers, Arc::clone(&noted), Arc::clone(&publishing));
-        hear_keeper(Arc::clone(keeper), tell.clone(), gives)?;
+        hear_keeper(
+            Arc::clone(keeper),
+            tell.clone(),
+            gives,
+            Arc::clone(&hooking),
+        )?;
         if start.takes_over
             && let Err(err) = line.resend()
         {
@@ -375,6 +384,7 @@ impl Server {
             start: start.clone(),
             linking: Arc::clone(&linking),
             spilling: spilling.clone(),
+            hooking: Arc::clone(&hooking),
             configured: Mutex::new(Configured::new(
                 &config,
                 cache.as_ref(),
@@ -402,8 +412,10 @@ impl Server {
             spilling,
             mirror: None,
             telling,
+            hooking,
         };
         server.keep_configuration();
+        server.start_hooking()?;
         server.start_mirror()?;
         Ok(server)
     }
@@ -567,7 +579,8 @@ impl Server {
             ToServer::Start(_)
             | ToServer::Go
             | ToServer::Publisher { .. }
-            | ToServer::NoPublisher => Ok(()),
+            | ToServer::NoPublisher
+            | ToServer::Runner => Ok(()),
             ToServer::Freeze { upgrade } => {
                 self.stop_mirror();
                 self.publishing.freeze();

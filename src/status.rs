@@ -17,6 +17,8 @@ pub mod wait;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hooks::{Outcome, PartId, Standing};
+
 /// The number of the schema that [`Status`] is.
 pub const SCHEMA: u32 = 1;
 
@@ -50,6 +52,8 @@ pub struct Status {
     pub nodes: Vec<Node>,
     /// Every tree, in the order of the configuration.
     pub trees: Vec<Tree>,
+    /// Every hook with each node and tree that names it, in the order of the configuration.
+    pub hooks: Vec<Hook>,
     /// The drop-ins, by name.
     pub dropins: Vec<Dropin>,
     /// What is wrong with the directory of drop-ins as a whole.
@@ -148,6 +152,40 @@ pub struct Tree {
     pub error: Option<String>,
 }
 
+/// A hook, and how it stands with a node or a tree that names it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hook {
+    /// Its name in the configuration.
+    pub hook: String,
+    /// The node, as `nodes.X`, or the tree, as `trees.X`.
+    pub of: String,
+    /// The process ids of its commands that run.
+    pub running: Vec<u32>,
+    /// It is to run: now or after a while, where others run or it was told to wait.
+    pub waits: bool,
+    /// How often it has run to an end.
+    pub runs: u64,
+    /// How often that was a failure.
+    pub failures: u64,
+    /// How often in a row, now.
+    pub failures_in_a_row: u64,
+    /// When it last started.
+    pub started: Option<f64>,
+    /// Why: `load`, `created`, `changed` or `deleted`.
+    pub event: Option<String>,
+    /// The version of the znode that it was told then; null for a tree.
+    pub version: Option<i32>,
+    /// How long it took; null while it runs.
+    pub seconds: Option<f64>,
+    /// Its exit code, where it ended by itself.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// What was wrong with that run, in words; null when nothing was.
+    pub error: Option<String>,
+}
+
 /// How much content of trees memory holds, which `cache.max_bytes` bounds, and how much the disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -201,6 +239,8 @@ pub struct Dropin {
     pub file: String,
     /// How many nodes of it are shown.
     pub nodes: u64,
+    /// How many hooks of it are there.
+    pub hooks: u64,
     /// What is wrong with it.
     pub error: Option<String>,
 }
@@ -269,6 +309,42 @@ impl State {
     }
 }
 
+impl Hook {
+    /// How a hook stands with a part.
+    pub fn new(hook: &str, of: &PartId, standing: Standing) -> Self {
+        let last = standing.last;
+        let outcome = last.as_ref().and_then(|last| last.outcome.as_ref());
+        let failed = standing.failures_in_a_row > 0 && outcome.is_some();
+        let timed_out = last.as_ref().is_some_and(|last| last.timed_out);
+        let words = |outcome: &Outcome| match timed_out {
+            true => format!("it took too long ({outcome})"),
+            false => outcome.to_string(),
+        };
+        Self {
+            hook: hook.into(),
+            of: of.to_string(),
+            running: standing.running,
+            waits: standing.waits,
+            runs: standing.runs,
+            failures: standing.failures,
+            failures_in_a_row: standing.failures_in_a_row,
+            error: outcome.filter(|_| failed).map(words),
+            code: outcome.and_then(|outcome| match outcome {
+                Outcome::Code(code) => Some(*code),
+                Outcome::Signal(_) | Outcome::NotStarted(_) => None,
+            }),
+            signal: outcome.and_then(|outcome| match outcome {
+                Outcome::Signal(signal) => Some(*signal),
+                Outcome::Code(_) | Outcome::NotStarted(_) => None,
+            }),
+            started: last.as_ref().map(|last| last.started),
+            event: last.as_ref().map(|last| last.event.as_str().to_owned()),
+            version: last.as_ref().and_then(|last| last.version),
+            seconds: last.and_then(|last| last.seconds),
+        }
+    }
+}
+
 impl Node {
     /// Whether it stands as it should.
     pub fn is_live(&self) -> bool {
@@ -313,6 +389,11 @@ impl Status {
                 let (name, n) = (&tree.name, tree.left_out);
                 complaints.push(format!("{n} znodes of the tree {name} cannot be shown"));
             }
+        }
+        let failing = self.hooks.iter().filter(|hook| hook.failures_in_a_row > 0);
+        for hook in failing {
+            let error = hook.error.as_deref().unwrap_or("its last run failed");
+            complaints.push(format!("hook {} for {}: {error}", hook.hook, hook.of));
         }
         match self
             .dropins

@@ -19,7 +19,7 @@ use crate::content::{Bytes, Content};
 use crate::path::{FilePath, Name, ZnodePath};
 use crate::record::{Entry, Handed, Record, RecordError};
 use crate::shown::{Origin, Shown, Stale};
-use crate::source::Told;
+use crate::source::{Stat, Told};
 use crate::tree::{
     Attr, Call, Change, Effect, Fact, Ino, Kind, Listed, Ownership, Room, Staged, Step, Tree,
 };
@@ -544,6 +544,15 @@ impl Reader {
         let mut state = self.0.write();
         let recording = state.recording.as_mut();
         recording.map_or_else(HashMap::new, |recording| recording.known.table().clone())
+    }
+
+    /// What ZooKeeper kept beside what the mount shows of a znode, as it is on record.
+    pub fn known_stat(&self, path: &ZnodePath) -> Option<Stat> {
+        let mut state = self.0.write();
+        match state.recording.as_mut()?.known.table().get(path)? {
+            Told::Content(stat) | Told::Lost(stat) => Some(*stat),
+            Told::Absent(_) => None,
+        }
     }
 
     /// See [`Tree::paths`].

@@ -4,6 +4,8 @@
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::ptr::NonNull;
 
 /// Clears the read-only attribute of a mount, given by a descriptor of its root. The super block
@@ -62,6 +64,45 @@ pub(crate) fn trim_memory() {
     // SAFETY: it takes no pointers, and may be called at any time from any thread.
     unsafe {
         libc::malloc_trim(0);
+    }
+}
+
+/// Whom a command runs as.
+pub(crate) struct Identity {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// All supplementary groups.
+    pub(crate) groups: Vec<u32>,
+}
+
+/// Has a command lead a session of its own, as somebody else perhaps; and die with the thread that
+/// starts it, if it is to.
+pub(crate) fn isolate(command: &mut Command, identity: Option<Identity>, dies_with_us: bool) {
+    let prepare = move || {
+        let worked = |result: libc::c_int| match result {
+            0.. => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        };
+        // SAFETY: they take no pointers but one to a vector that lives in the closure, with its
+        // length; and they may be called between fork(2) and exec (signal-safety(7): system calls,
+        // which allocate nothing and take no lock).
+        unsafe {
+            worked(libc::setsid())?;
+            if let Some(Identity { uid, gid, groups }) = &identity {
+                worked(libc::setgroups(groups.len(), groups.as_ptr()))?;
+                worked(libc::setgid(*gid))?;
+                worked(libc::setuid(*uid))?;
+            }
+            // A change of the user forgets it, so it comes last.
+            if dies_with_us {
+                worked(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: the closure allocates nothing and takes no lock.
+    unsafe {
+        command.pre_exec(prepare);
     }
 }
 

@@ -69,6 +69,7 @@ impl Keeper<'_> {
                 reason: None,
             },
             publisher: self.publisher.status(),
+            runner: self.runner.status(),
             upgrade: self.upgrade.status(),
             anew: self.anew.clone(),
             resend: self.init.map(|init| init.resends()),

@@ -123,6 +123,13 @@ pub(super) enum Ended {
     Unknown,
 }
 
+impl Ended {
+    /// With exit code 0.
+    pub(super) fn is_success(self) -> bool {
+        matches!(self, Self::With(status) if status.success())
+    }
+}
+
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

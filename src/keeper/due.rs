@@ -25,6 +25,9 @@ impl Keeper<'_> {
                 poll.push(PollFd::new(server, PollFlags::IN));
             }
         }
+        if let Some(runner) = self.runner.socket() {
+            poll.push(PollFd::new(runner, PollFlags::IN));
+        }
         if let Some(control) = &self.control {
             control.interests(&mut poll);
         }
@@ -59,6 +62,7 @@ impl Keeper<'_> {
         [
             of_stage,
             self.publisher.due,
+            self.runner.due,
             self.upgrade.until,
             self.details_until,
             self.server.as_ref().map(Server::deadline),
@@ -109,6 +113,11 @@ impl Keeper<'_> {
                     self.publisher.due = None;
                 }
             }
+        }
+        if self.runner.due.is_some_and(|at| at <= now) {
+            self.runner.due = None;
+            // Else it comes with the next server.
+            self.give_runner();
         }
         if self.upgrade.until.is_some_and(|at| at <= now) {
             self.fail_upgrade("nothing was confirmed in time");

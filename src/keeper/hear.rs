@@ -49,6 +49,12 @@ impl Keeper<'_> {
                     }
                 }
                 ToKeeper::Frozen { upgrade } => self.start_candidate(upgrade),
+                ToKeeper::Hooks => {
+                    self.runner.wanted = true;
+                    if self.runner.child.is_none() {
+                        self.give_runner();
+                    }
+                }
                 ToKeeper::PublisherHangs { pid } => self.replace_publisher(pid),
                 ToKeeper::Failed { reason } => {
                     if matches!(self.stage, Stage::First(_)) {

@@ -88,6 +88,7 @@ impl Keeper<'_> {
             self.tell_server(&ToServer::Reload);
         }
         self.start_publisher();
+        self.give_runner();
     }
 
     /// Finds out who has died.
@@ -113,6 +114,9 @@ impl Keeper<'_> {
         }
         if let Some(ended) = self.publisher.child.as_mut().and_then(Child::ended) {
             self.publisher_died(ended);
+        }
+        if let Some(ended) = self.runner.child.as_mut().and_then(Child::ended) {
+            self.runner_died(ended);
         }
         Ok(())
     }
@@ -144,6 +148,7 @@ impl Keeper<'_> {
                     | ToKeeper::Ready { .. }
                     | ToKeeper::Loaded
                     | ToKeeper::Frozen { .. }
+                    | ToKeeper::Hooks
                     | ToKeeper::PublisherHangs { .. }
                     | ToKeeper::Status => {}
                 }

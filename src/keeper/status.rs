@@ -20,6 +20,9 @@ pub struct Status {
     pub server: Process,
     /// The publisher.
     pub publisher: Process,
+    /// The runner of hooks, where there are any.
+    #[serde(default)]
+    pub runner: Option<Process>,
     /// The upgrades.
     pub upgrade: Upgrade,
     /// Whether the mount had to be made anew.
@@ -117,7 +120,9 @@ impl Status {
     /// and the server has nothing to complain of.
     pub fn complaints(&self, now: SystemTime) -> Vec<String> {
         let mut complaints = Vec::new();
-        for (name, process) in [("server", &self.server), ("publisher", &self.publisher)] {
+        let runner = self.runner.as_ref().map(|runner| ("runner", runner));
+        let processes = [("server", &self.server), ("publisher", &self.publisher)];
+        for (name, process) in processes.into_iter().chain(runner) {
             match process.state {
                 State::Serving | State::None => {}
                 State::Starting => complaints.push(format!("the {name} is starting")),

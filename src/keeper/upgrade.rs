@@ -120,6 +120,7 @@ impl Keeper<'_> {
                 | ToKeeper::Loading { .. }
                 | ToKeeper::Ready { .. }
                 | ToKeeper::Frozen { .. }
+                | ToKeeper::Hooks
                 | ToKeeper::PublisherHangs { .. }
                 | ToKeeper::Status => {}
             }
@@ -148,6 +149,7 @@ impl Keeper<'_> {
         }
         self.binary = binary;
         self.go_on();
+        self.renew_runner();
         self.note_upgrade("done".into());
     }
 

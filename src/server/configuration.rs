@@ -184,6 +184,7 @@ impl Server {
             self.cache = keeping::take_over(&new, &self.start.mountpoint);
         }
         self.config = new;
+        self.plan_hooks();
         self.keep_links();
         if let Some(cache) = &self.cache {
             let desk = self.desk.lock();
@@ -207,6 +208,7 @@ impl Server {
         let Config {
             nodes,
             trees,
+            hooks,
             dropins,
             problems,
             ..
@@ -217,7 +219,12 @@ impl Server {
         }
         (self.config.dropins, self.config.problems) = (dropins, problems);
         self.tell_of_configuration();
+        let have_other_hooks = hooks != self.config.hooks;
+        self.config.hooks = hooks;
         if nodes == self.config.nodes && trees == self.config.trees {
+            if have_other_hooks {
+                self.plan_hooks();
+            }
             return;
         }
         (self.config.nodes, self.config.trees) = (nodes, trees);
@@ -234,6 +241,7 @@ impl Server {
             }
             desk.files.wanted()
         };
+        self.plan_hooks();
         if let Some(mirror) = &self.mirror
             && mirror.commands.send(Command::Watch(wanted)).is_err()
         {

@@ -20,7 +20,7 @@ use crate::config::{Node, OnDelete, OnDisconnect, Tree};
 use crate::content::Content;
 use crate::mirror::{Reason, Update, Wanted};
 use crate::path::{FilePath, ZnodePath};
-use crate::publish::{Known, News};
+use crate::publish::{Hint, Known, News};
 use crate::source::{Stat, Told};
 use crate::tree::{Change, Ownership};
 use planted::{Planted, Step};
@@ -158,6 +158,7 @@ impl Files {
             .any(|on_disconnect| on_disconnect == OnDisconnect::Error);
         (self.nodes, self.znodes) = (nodes, znodes);
         self.settle_trees();
+        self.is_settled &= !self.trees.iter().any(|planted| planted.is_new);
         let unheard = |znode: &&Znode| znode.state == State::Unknown;
         self.n_unheard = self.znodes.values().filter(unheard).count();
 
@@ -542,10 +543,9 @@ impl Files {
             .unwrap_or(Change::Confirm { path: showing.path })
         });
         let mut noted = with_last(changes.collect(), Some(known_of(path, News::Current)));
-        for (change, known) in &mut noted {
-            if let (true, Some(known), Some(told)) = (shows(change), known, znode.told) {
-                known.shows = known_of(path, News::Told(told)).shows;
-            }
+        for known in noted.iter_mut().filter_map(|(_, known)| known.as_mut()) {
+            let told = znode.told.map(|told| known_of(path, News::Told(told)));
+            known.shows = told.and_then(|told| told.shows);
         }
         self.mend(path);
         noted
@@ -599,9 +599,38 @@ impl Files {
 
     /// Whether every znode was heard of, and every required node has a file.
     pub(super) fn is_complete(&self) -> bool {
-        self.n_unheard == 0
-            && (self.is_settled || self.trees.is_empty())
-            && self.progress().n_required_missing == 0
+        self.is_all_heard() && self.progress().n_required_missing == 0
+    }
+
+    /// Whether every znode was heard of, and all subtrees were looked at.
+    pub(super) fn is_all_heard(&self) -> bool {
+        self.n_unheard == 0 && (self.is_settled || self.trees.is_empty())
+    }
+
+    /// What the files of nodes and trees that name hooks show, as far as their znodes were heard of;
+    /// with `all` the others too. What is still to be published counts.
+    pub(super) fn shown_with_hooks(&self, all: bool) -> Vec<(FilePath, Hint)> {
+        let of_nodes = self.nodes.iter().filter(|node| !node.hooks.is_empty());
+        let of_nodes = of_nodes.map(|node| (&node.source, node.dest.clone(), node.on_delete));
+        let trees = self
+            .trees
+            .iter()
+            .filter(|planted| !planted.tree.hooks.is_empty());
+        let of_trees = trees.flat_map(Planted::files);
+        let of_trees = of_trees.map(|(path, file)| (path, file, OnDelete::Remove));
+        let shown = of_nodes
+            .chain(of_trees)
+            .filter_map(|(path, file, on_delete)| {
+                let znode = self.znodes.get(path)?;
+                let hint = match (&znode.state, znode.told) {
+                    (State::Absent, _) if on_delete == OnDelete::Remove => Hint::Gone,
+                    (State::Unknown | State::Unreadable(_), _) if !all => return None,
+                    (_, Some(Told::Content(stat))) => Hint::Shows(path.clone(), stat),
+                    (_, Some(Told::Lost(_) | Told::Absent(_)) | None) => return None,
+                };
+                Some((file, hint))
+            });
+        shown.collect()
     }
 
     /// Whether there is nothing to wait for: something is known of every znode, be it from before,

@@ -5,6 +5,7 @@ use std::sync::mpsc::Sender;
 
 use parking_lot::Mutex;
 
+use super::hooks::Hooking;
 use super::{Error, Event, noted, system};
 use crate::fuse::Publishers;
 use crate::processes::{ToKeeper, ToServer};
@@ -17,6 +18,7 @@ pub(super) fn hear_keeper(
     keeper: Arc<Socket>,
     tell: Sender<Event>,
     (publishers, noted, publishing): (Publishers, Arc<Mutex<noted::Publishers>>, Arc<Publishing>),
+    hooking: Arc<Hooking>,
 ) -> Result<(), Error> {
     std::thread::Builder::new()
         .name("keeper".into())
@@ -38,6 +40,12 @@ pub(super) fn hear_keeper(
                         publishing.use_publisher(None);
                         continue;
                     }
+                    Ok(Some((ToServer::Runner, with))) => {
+                        if let Some(socket) = with.into_iter().next() {
+                            hooking.meet(Socket::from(socket));
+                        }
+                        continue;
+                    }
                     Ok(Some((message, _))) => Event::Keeper(message),
                     Ok(None) => Event::KeeperGone,
                     Err(err) => {
@@ -55,10 +63,12 @@ pub(super) fn hear_keeper(
     Ok(())
 }
 
-/// What the publishing thread says goes to the keeper.
-pub(super) fn told_of_publishing(keeper: &Arc<Socket>) -> Tell {
+/// What the publishing thread says goes to the keeper, and to whoever speaks with the runner.
+pub(super) fn told_of_publishing(keeper: &Arc<Socket>, hooking: &Arc<Hooking>) -> Tell {
     let (of_records, of_publishers) = (Arc::clone(keeper), Arc::clone(keeper));
+    let hooking = Arc::clone(hooking);
     Tell {
+        published: Box::new(move |file, hint| hooking.hint(file, hint)),
         record: Box::new(move |memory| of_records.send(&ToKeeper::Record, &[memory])),
         hangs: Box::new(move |pid| {
             // A keeper that is gone takes us along.

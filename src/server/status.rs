@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::configuration::memory;
 use super::desk::Desk;
 use super::files::listing::Listed;
+use super::hooks::Hooking;
 use super::links::Linking;
 use super::noted::{Publishers, Sessions};
 use super::{Error, Server, keeping, mounter};
@@ -41,6 +42,7 @@ pub(super) struct Telling {
     pub(super) start: Start,
     pub(super) linking: Arc<Linking>,
     pub(super) spilling: Option<Arc<Spilling>>,
+    pub(super) hooking: Arc<Hooking>,
     /// Taken with no other lock, and for a moment.
     pub(super) configured: Mutex<Configured>,
 }
@@ -174,6 +176,7 @@ impl Telling {
             trees,
             dropins,
             dropin_dir,
+            hooks: self.hooking.status(),
             links: self.linking.status(),
             content_of_trees: self.spilling.as_deref().map(content_of_trees),
             cache: keeping::status(cache.as_deref()),
@@ -275,6 +278,7 @@ fn dropin(listed: &dropins::Listed) -> Dropin {
     Dropin {
         file: listed.file.display().to_string(),
         nodes: listed.n_nodes as u64,
+        hooks: listed.n_hooks as u64,
         error: listed.error.clone(),
     }
 }

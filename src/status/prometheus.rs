@@ -5,7 +5,7 @@
 
 use std::fmt::{Display, Write};
 
-use super::{State, Status};
+use super::{Hook, State, Status};
 
 /// How many nodes that are not live are named.
 pub const MAX_NAMED: usize = 100;
@@ -126,6 +126,7 @@ pub fn text(status: &Status) -> String {
             content.bytes_on_disk,
         );
     }
+    hooks(&mut page, &status.hooks);
     let n_wrong = status
         .dropins
         .iter()
@@ -202,6 +203,60 @@ pub fn text(status: &Status) -> String {
             .map(|(labels, process)| (*labels, process.restarts)),
     );
     page.text
+}
+
+fn hooks(page: &mut Page, hooks: &[Hook]) {
+    let labels = |hook: &'_ Hook| [("hook", hook.hook.clone()), ("of", hook.of.clone())];
+    let all: Vec<_> = hooks.iter().map(|hook| (labels(hook), hook)).collect();
+    let each = |value: fn(&Hook) -> Option<f64>| {
+        let samples = all.iter().filter_map(move |(labels, hook)| {
+            let labels = [(labels[0].0, &*labels[0].1), (labels[1].0, &*labels[1].1)];
+            Some((labels, value(hook)?))
+        });
+        samples.collect::<Vec<_>>()
+    };
+    page.family(
+        "livedata_hook_runs_total",
+        "counter",
+        "Runs of a hook for a node or tree that have ended.",
+        each(|hook| Some(hook.runs as f64)),
+    );
+    page.family(
+        "livedata_hook_failures_total",
+        "counter",
+        "Those of them that failed.",
+        each(|hook| Some(hook.failures as f64)),
+    );
+    page.gauge(
+        "livedata_hook_failures_in_a_row",
+        "How many of the last runs failed, one after the other.",
+        each(|hook| Some(hook.failures_in_a_row as f64)),
+    );
+    page.gauge(
+        "livedata_hook_running",
+        "Commands of a hook that run now.",
+        each(|hook| Some(hook.running.len() as f64)),
+    );
+    page.gauge(
+        "livedata_hook_waiting",
+        "Whether a hook is to run.",
+        each(|hook| Some(f64::from(u8::from(hook.waits)))),
+    );
+    page.gauge(
+        "livedata_hook_last_start_timestamp_seconds",
+        "When a hook last started.",
+        each(|hook| hook.started),
+    );
+    page.gauge(
+        "livedata_hook_last_duration_seconds",
+        "How long its last run took.",
+        each(|hook| hook.seconds),
+    );
+    page.gauge(
+        "livedata_hook_last_exit_code",
+        "The exit code of its last run, where it ended by itself.",
+        each(|hook| hook.code.map(f64::from)),
+    );
 }
 
 /// The text so far. Every sample says which mount it is about, for a host may have several.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Node, State, Status, printable};
+use super::{Hook, Node, State, Status, printable};
 
 /// How many nodes are shown where not all are asked for.
 pub const MAX_ROWS: usize = 20;
@@ -124,6 +124,63 @@ pub fn trees(status: &Status) -> String {
         for problem in problems {
             let _ = writeln!(text, "  {}", printable(problem));
         }
+    }
+    text
+}
+
+/// A line for each hook and each part that names it. Empty without hooks.
+pub fn hooks(status: &Status, now: f64) -> String {
+    if status.hooks.is_empty() {
+        return String::new();
+    }
+    let header = [
+        "HOOK", "OF", "STATE", "RUNS", "FAILED", "STARTED", "TOOK", "VERSION", "LAST",
+    ];
+    let or_dash = |text: Option<String>| text.unwrap_or("-".into());
+    let row = |hook: &Hook| {
+        let state = match (&*hook.running, hook.waits, hook.failures_in_a_row) {
+            ([], false, 0) => "idle".to_owned(),
+            ([], false, n) => format!("failed {n} times"),
+            ([], true, _) => "waits".into(),
+            ([pid], ..) => format!("runs, {pid}"),
+            (pids, ..) => format!("{} run", pids.len()),
+        };
+        let ago = hook
+            .started
+            .map(|started| duration((now - started).max(0.0) as u64));
+        let how = match (&hook.error, hook.code) {
+            (Some(error), _) => printable(error),
+            (None, Some(code)) => format!("exit code {code}"),
+            (None, None) => String::new(),
+        };
+        [
+            printable(&hook.hook),
+            printable(&hook.of),
+            state,
+            hook.runs.to_string(),
+            hook.failures.to_string(),
+            or_dash(ago.map(|ago| format!("{ago} ago"))),
+            or_dash(hook.seconds.map(|seconds| format!("{seconds:.1}s"))),
+            or_dash(hook.version.map(|version| version.to_string())),
+            how,
+        ]
+    };
+    let mut rows = vec![header.map(str::to_owned)];
+    rows.extend(status.hooks.iter().map(row));
+    let widths: [usize; 9] = std::array::from_fn(|column| {
+        let lengths = rows.iter().map(|row| row[column].chars().count());
+        lengths.max().unwrap_or(0)
+    });
+    let mut text = String::new();
+    for row in &rows {
+        let cells = row.iter().zip(widths).enumerate();
+        let line: String = cells
+            .map(|(column, (cell, width))| match column {
+                3..=7 => format!("{cell:>width$}  "),
+                _ => format!("{cell:width$}  "),
+            })
+            .collect();
+        let _ = writeln!(text, "{}", line.trim_end());
     }
     text
 }

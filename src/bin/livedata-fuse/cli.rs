@@ -31,6 +31,9 @@ pub(crate) enum Command {
     /// Make changes appear in a mount (started by mount).
     #[command(name = livedata::processes::PUBLISHER_COMMAND, hide = true)]
     PublishMount,
+    /// Run the commands of hooks (started by mount).
+    #[command(name = livedata::processes::RUNNER_COMMAND, hide = true)]
+    RunHooks,
     /// Make and remove links into a mount (started by mount).
     #[command(name = livedata::links::COMMAND, hide = true)]
     LinkMount {

@@ -34,6 +34,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status(arguments) => status::run(&arguments),
         Command::ServeMount => Ok(livedata::server::main()),
         Command::PublishMount => Ok(livedata::publisher::main()),
+        Command::RunHooks => Ok(livedata::runner::main()),
         Command::LinkMount {
             mountpoint,
             list,

@@ -215,6 +215,10 @@ fn of_server(details: &status::Status, look: Look) -> String {
     if !trees.is_empty() {
         let _ = write!(text, "\n{trees}");
     }
+    let hooks = table::hooks(details, details.at);
+    if !hooks.is_empty() {
+        let _ = write!(text, "\n{hooks}");
+    }
     let nodes = table::nodes(details, look);
     if !nodes.is_empty() {
         let _ = write!(text, "\n{nodes}");

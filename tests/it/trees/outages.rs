@@ -315,7 +315,13 @@ fn a_lagging_follower_takes_no_tree_away() {
     ways[0].accept();
     mount.next_session(session);
     holds_for(Duration::from_secs(2), "all is as it was", || {
-        files.map(|file| mount.read(file)) == contents && !mount.has("t/old")
+        let now = files.map(|file| mount.read(file));
+        let is_so = now == contents && !mount.has("t/old");
+        if !is_so {
+            let shown = shown(&mount.path("t"));
+            eprintln!("{now:?} was {contents:?}; {shown:?}; {}", mount.log());
+        }
+        is_so
     });
     for link in &links {
         link.set(Mode::Pass);
