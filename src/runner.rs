@@ -303,7 +303,10 @@ impl Runner {
                     self.agenda.told(told, now);
                 }
             }
-            FromServer::Complete => self.agenda.complete(now()),
+            FromServer::Complete => {
+                self.agenda.complete(now());
+                log::info!("hooks know what is there");
+            }
             FromServer::Content { run, shows } => {
                 let Some(asking) = self.asking.remove(&run) else {
                     return Ok(());

@@ -93,6 +93,13 @@ pub(crate) fn isolate(command: &mut Command, identity: Option<Identity>, dies_wi
                 worked(libc::setgid(*gid))?;
                 worked(libc::setuid(*uid))?;
             }
+            // What whoever started us let us inherit is not for commands. Where the kernel cannot
+            // (before 5.11), it is theirs as it is ours.
+            libc::close_range(
+                3,
+                libc::c_uint::MAX,
+                libc::CLOSE_RANGE_CLOEXEC as libc::c_int,
+            );
             // A change of the user forgets it, so it comes last.
             if dies_with_us {
                 worked(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;

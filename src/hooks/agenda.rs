@@ -117,7 +117,7 @@ struct State {
     files: HashMap<Arc<str>, Shown>,
     /// Known from before, and not told of this mount.
     untold: HashSet<Arc<str>>,
-    /// Its files can be found at their paths.
+    /// It was told what its files show: they can be found at their paths.
     is_there: bool,
     /// All its files were told once.
     is_loaded: bool,
@@ -302,10 +302,12 @@ impl Agenda {
             return;
         };
         let was_there = state.is_there;
-        let event = state.told(told, &mut self.entries);
+        let (mut learned, event) = state.told(told);
+        // First what is to be run: what is cut short then is told again, and found to differ.
         if let Some(event) = event {
             self.raise(&told.part, &told.file, event, now);
         }
+        self.entries.append(&mut learned);
         let state = &self.parts[&told.part];
         if state.is_there && !was_there {
             if state.is_empty() {
@@ -328,14 +330,12 @@ impl Agenda {
                 if let Some(state) = self.parts.get_mut(&id)
                     && state.files.remove(&file).is_some()
                 {
-                    let (part, digest) = (id.clone(), None);
-                    let shows = Entry::Shows {
-                        part,
-                        file: Arc::clone(&file),
-                        digest,
-                    };
-                    self.entries.push(shows);
                     self.raise(&id, &file, Event::Deleted, now);
+                    self.entries.push(Entry::Shows {
+                        part: id.clone(),
+                        file,
+                        digest: None,
+                    });
                 }
             }
             let Some(state) = self.parts.get_mut(&id) else {
@@ -378,12 +378,12 @@ impl Agenda {
         shown.version = Some((*version, *mzxid));
         if shown.digest.as_ref() != Some(digest) {
             shown.digest = Some(digest.clone());
+            self.raise(&target.part, &file, Event::Changed, now);
             self.entries.push(Entry::Shows {
                 part: target.part.clone(),
-                file: Arc::clone(&file),
+                file,
                 digest: Some(digest.clone()),
             });
-            self.raise(&target.part, &file, Event::Changed, now);
         }
         // Whatever has happened by now, this run is for.
         self.dequeue(&target);
@@ -785,8 +785,8 @@ impl State {
                 .map(|(file, digest)| (file, shown(digest)))
                 .collect(),
             untold,
-            // Whoever told of them had them there.
-            is_there: is_loaded && !is_new,
+            // What they show, and of which version, is told anew.
+            is_there: false,
             is_loaded,
         }
     }
@@ -806,8 +806,9 @@ impl State {
         }
     }
 
-    /// What happened, if anything did.
-    fn told(&mut self, told: &Told, entries: &mut Vec<Entry>) -> Option<Event> {
+    /// What is to be known from then on; and what happened, if anything did.
+    fn told(&mut self, told: &Told) -> (Vec<Entry>, Option<Event>) {
+        let mut entries = Vec::new();
         self.untold.remove(&told.file);
         let (digest, version) = match &told.shows {
             Shows::Content {
@@ -848,12 +849,13 @@ impl State {
                 });
             }
         }
-        match (before.flatten(), digest) {
+        let event = match (before.flatten(), digest) {
             (None, Some(_)) => (!is_first).then_some(Event::Created),
             (Some(before), Some(now)) => (before != now).then_some(Event::Changed),
             (Some(_), None) => Some(Event::Deleted),
             (None, None) => None,
-        }
+        };
+        (entries, event)
     }
 
     fn happened(&self, file: &Arc<str>, event: Event) -> Happened {

@@ -105,10 +105,15 @@ pub(super) fn recall(memory: OwnedFd) -> io::Result<Vec<u8>> {
 
 /// How much is configured, in words.
 fn count(config: &Config) -> String {
-    match (config.nodes.len(), config.trees.len()) {
-        (nodes, 0) => format!("{nodes} nodes"),
-        (nodes, trees) => format!("{nodes} nodes, {trees} trees"),
+    let mut text = format!("{} nodes", config.nodes.len());
+    let others = [
+        (config.trees.len(), "trees"),
+        (config.hooks.all.len(), "hooks"),
+    ];
+    for (n, what) in others.into_iter().filter(|(n, _)| *n > 0) {
+        text += &format!(", {n} {what}");
     }
+    text
 }
 
 /// A descriptor for what may be long.
@@ -223,6 +228,7 @@ impl Server {
         self.config.hooks = hooks;
         if nodes == self.config.nodes && trees == self.config.trees {
             if have_other_hooks {
+                log::info!("drop-ins changed: {}", count(&self.config));
                 self.plan_hooks();
             }
             return;

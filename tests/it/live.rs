@@ -90,6 +90,7 @@ impl Live {
             session.notifier(),
             pollers,
             Tell {
+                published: Box::new(|_, _| ()),
                 record: Box::new(|_| Ok(())),
                 hangs: Box::new(|_| ()),
             },

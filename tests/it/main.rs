@@ -13,6 +13,7 @@ mod config;
 mod files;
 mod flips;
 mod harness;
+mod hooks;
 mod keeper;
 mod kernel;
 mod links;

@@ -74,9 +74,6 @@ pub(in crate::config) fn hook(reading: &mut Reading<'_>, accounts: &mut Accounts
     if wait_min.is_zero() {
         reading.no_effect("wait_max", "wait_min");
     }
-    if hook.timeout.is_none() {
-        reading.no_effect("kill_timeout", "timeout");
-    }
     if hook.run_mode != RunMode::Queue {
         reading.no_effect("notify_signal", "run_mode = queue");
     }

@@ -3,16 +3,17 @@
 use super::{Command, OnUnmount, RunMode, Stdin};
 use crate::config::values;
 
-/// A JSON list, or else a text for the shell.
+/// A JSON list, or else a text for the shell. To the shell `[` is a command, with a space behind it.
 pub(super) fn command(text: &str) -> Result<Command, String> {
     if text.contains('\0') {
         return Err("a command cannot have a NUL; take it out".into());
     }
-    if !text.starts_with('[') {
+    let list = serde_json::from_str(text);
+    if !text.starts_with('[') || (list.is_err() && text.starts_with("[ ")) {
         return Ok(Command::Shell(text.into()));
     }
-    let example = r#"write ["systemctl", "reload", "web"], or a text for the shell that begins with another character"#;
-    let words: Vec<String> = serde_json::from_str(text).map_err(|err| {
+    let example = r#"write ["systemctl", "reload", "web"], or a text for the shell"#;
+    let words: Vec<String> = list.map_err(|err| {
         format!("begins with [ and is no JSON list of strings ({err}); {example}")
     })?;
     if words.first().is_none_or(String::is_empty) {
@@ -130,6 +131,7 @@ mod tests {
         for (text, expected) in [
             ("true", Ok(Command::Shell("true".into()))),
             ("a [1]\nb", Ok(Command::Shell("a [1]\nb".into()))),
+            ("[ -e x ] && y", Ok(Command::Shell("[ -e x ] && y".into()))),
             ("[\"a\"]", exec(&["a"])),
             ("[ \"a b\",\n\"\", \"$C\"]", exec(&["a b", "", "$C"])),
         ] {
@@ -144,7 +146,6 @@ mod tests {
             "[1]",
             "[\"a\"] b",
             "[\"a\",]",
-            "[ -e x ] && y",
         ] {
             assert!(command(text).is_err(), "{text:?}");
         }

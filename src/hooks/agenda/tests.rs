@@ -343,6 +343,8 @@ fn what_fails_is_tried_again_later_and_later() {
     world.nothing();
     // It is not forgotten: the next change, or another runner, has it run.
     world.dies(false);
+    world.nothing();
+    world.node(2);
     let run = world.start();
     assert_eq!(
         (run.event, world.standing().failures_in_a_row),
@@ -500,6 +502,8 @@ fn a_run_is_run_again_if_the_runner_dies() {
     world.node(2);
     let _ = world.start();
     world.dies(false);
+    world.nothing();
+    world.node(2);
     let run = world.start();
     assert_eq!(run.event, Event::Changed);
     world.ended(&run, 0);
@@ -580,6 +584,10 @@ fn a_tree_says_which_files() {
     ];
     assert_eq!(files(&second), expected);
     world.dies(false);
+    change(&mut world, "t/a", 2);
+    change(&mut world, "t/c", 2);
+    world.nothing();
+    world.agenda.complete(world.now);
     assert_eq!(files(&world.start()), expected);
 }
 
