@@ -80,10 +80,13 @@ pub enum Hint {
     Gone,
 }
 
+/// Told what a file was published to show.
+pub type Published = dyn Fn(&FilePath, Hint) + Send;
+
 /// What others are told, by these calls, which do not wait.
 pub struct Tell {
     /// This was published, or was so before and is confirmed.
-    pub published: Box<dyn Fn(&FilePath, Hint) + Send>,
+    pub published: Box<Published>,
     /// The record is in this memory from now on.
     pub record: Box<dyn Fn(BorrowedFd<'_>) -> io::Result<()> + Send>,
     /// The publisher with this process id hangs, and another is wanted.

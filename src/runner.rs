@@ -615,7 +615,7 @@ impl Runner {
             self.signal_all(Signal::KILL);
         }
         let is_quiet =
-            self.commands.is_empty() && !(waits_for_groups && !self.left_groups.is_empty());
+            self.commands.is_empty() && (!waits_for_groups || self.left_groups.is_empty());
         is_quiet || gives_up
     }
 }

@@ -92,7 +92,9 @@ fn another_owner_of_a_directory_drops_nothing_that_is_cached() {
         let n_requests = live.requests.get();
         live.apply(directory("t", Some((NOBODY, 0o550))));
         let mut after = walk(live.root());
-        assert_eq!(live.requests.get() - n_requests, 1, "one GETATTR");
+        // A GETATTR of the directory, and another where the walk was there before its notice.
+        let n_requests = live.requests.get() - n_requests;
+        assert!((1..=2).contains(&n_requests), "{n_requests}");
         assert_eq!(
             after.insert("t".into(), before["t"].clone()).unwrap().0,
             0o40_550
