@@ -60,9 +60,6 @@ pub struct Plan {
     pub hooks: Hooks,
     /// The nodes and trees that name them.
     pub parts: Vec<Part>,
-    /// The mount is new to the server: what it does not tell of a tree is not there.
-    #[serde(default)]
-    pub tells_all: bool,
     /// Where state is kept across mounts: a directory, and the file in it is `hooks`.
     pub kept_in: Option<PathBuf>,
     /// The least to log, as `warn`.
@@ -101,6 +98,8 @@ pub enum Shows {
     },
     /// There is no file.
     Nothing,
+    /// There is a file, and nobody can say what it shows now: it is too old to be read, or the disk fails.
+    Something,
 }
 
 /// What a file shows is told.
@@ -211,7 +210,8 @@ pub enum FromRunner {
 /// The server to the runner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromServer {
-    /// This is the plan from now on: a [`Plan`] in the descriptor with this message.
+    /// This is the plan from now on: a [`Plan`] in the descriptor with this message. What files show
+    /// is told anew, all of it.
     Plan,
     /// What files show.
     Told(Vec<Told>),

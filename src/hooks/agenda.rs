@@ -115,7 +115,7 @@ struct Queue {
 struct State {
     part: Arc<Part>,
     files: HashMap<Arc<str>, Shown>,
-    /// Known from before, and not told of this mount.
+    /// Those that are known and were not told since the last plan.
     untold: HashSet<Arc<str>>,
     /// It was told what its files show: they can be found at their paths.
     is_there: bool,
@@ -222,16 +222,10 @@ impl Agenda {
         for part in &plan.parts {
             let part = Arc::new(part.clone());
             match self.parts.get_mut(&part.id) {
-                Some(state) => {
-                    state.part = part;
-                    if plan.tells_all {
-                        state.untold = state.files.keys().cloned().collect();
-                    }
-                }
+                Some(state) => state.becomes(part),
                 None => {
                     let known = self.before.parts.remove(&part.id);
-                    self.parts
-                        .insert(part.id.clone(), State::new(part, known, is_new));
+                    self.parts.insert(part.id.clone(), State::new(part, known));
                 }
             }
         }
@@ -263,12 +257,17 @@ impl Agenda {
             queue.hook = hook;
         }
         for (target, hook) in targets {
+            let part = &self.parts[&target.part].part;
+            let file: Option<Arc<str>> =
+                (part.id.kind == Kind::Node).then(|| part.dest.as_str().into());
             if let Some(task) = self.targets.get_mut(&target) {
                 task.hook = hook;
+                task.is_for(file);
             } else {
                 let left = self.before.targets.remove(&target);
                 let is_known = left.is_some() && !is_new;
                 let mut task = Task::new(hook, left, now);
+                task.is_for(file);
                 if task.hook.run_on_load && !is_known {
                     task.load = true;
                     task.since.get_or_insert(now.at);
@@ -355,19 +354,27 @@ impl Agenda {
     }
 
     /// The run is given the content that its file shows by now, which may be later than what was told.
-    /// False where there is none any more: then there is nothing to run for, until that is told.
+    /// False where there is none any more: then there is nothing to run for, until that is told; or where
+    /// it cannot be read, which is a failure of the run.
     pub fn gives(&mut self, run: u64, shows: &Shows, now: Now) -> bool {
         let Some(running) = self.runs.get_mut(&run) else {
             return false;
         };
-        let Shows::Content {
-            digest,
-            version,
-            mzxid,
-        } = shows
-        else {
-            self.withdraw(run);
-            return false;
+        let (digest, version, mzxid) = match shows {
+            Shows::Content {
+                digest,
+                version,
+                mzxid,
+            } => (digest, version, mzxid),
+            Shows::Nothing => {
+                self.withdraw(run);
+                return false;
+            }
+            Shows::Something => {
+                let why = "its content cannot be read now".into();
+                self.ended(run, Outcome::NotStarted(why), now);
+                return false;
+            }
         };
         let target = running.target.clone();
         let Some(state) = self.parts.get_mut(&target.part) else {
@@ -768,27 +775,40 @@ impl Queue {
 }
 
 impl State {
-    fn new(part: Arc<Part>, known: Option<KnownPart>, is_new: bool) -> Self {
+    fn new(part: Arc<Part>, known: Option<KnownPart>) -> Self {
         let KnownPart { files, is_loaded } = known.unwrap_or_default();
-        let untold = match is_new {
-            true => files.keys().cloned().collect(),
-            false => HashSet::new(),
-        };
         let shown = |digest| Shown {
             digest,
             ..Shown::default()
         };
-        Self {
-            part,
-            files: files
-                .into_iter()
-                .map(|(file, digest)| (file, shown(digest)))
-                .collect(),
-            untold,
+        let files = files
+            .into_iter()
+            .map(|(file, digest)| (file, shown(digest)));
+        let mut state = Self {
+            part: Arc::clone(&part),
+            files: files.collect(),
+            untold: HashSet::new(),
             // What they show, and of which version, is told anew.
             is_there: false,
             is_loaded,
+        };
+        state.becomes(part);
+        state
+    }
+
+    /// The part is configured like this from now on.
+    fn becomes(&mut self, part: Arc<Part>) {
+        if part.id.kind == Kind::Node && !self.files.contains_key(&*part.dest) {
+            // Its file stands elsewhere now, and is the same.
+            let shown = self.files.drain().next().map(|(_, shown)| shown);
+            let file = part.dest.as_str().into();
+            self.files.extend(shown.map(|shown| (file, shown)));
         }
+        if part.id.kind == Kind::Node {
+            self.files.retain(|file, _| **file == *part.dest);
+        }
+        self.untold = self.files.keys().cloned().collect();
+        self.part = part;
     }
 
     /// Whether no file of it is there.
@@ -817,6 +837,7 @@ impl State {
                 mzxid,
             } => (Some(digest.clone()), Some((*version, *mzxid))),
             Shows::Nothing => (None, None),
+            Shows::Something => return (Vec::new(), None),
         };
         let before = self.files.get(&told.file).map(|shown| shown.digest.clone());
         let znode = Some(Arc::clone(&told.znode));
@@ -901,6 +922,16 @@ impl Task {
             queued: None,
             n_retries: 0,
             standing,
+        }
+    }
+
+    /// What happened to the file of a node happened to where it stands now.
+    fn is_for(&mut self, file: Option<Arc<str>>) {
+        if let Some(file) = file
+            && !self.pending.contains_key(&file)
+            && let Some((_, pending)) = std::mem::take(&mut self.pending).pop_last()
+        {
+            self.pending.insert(file, pending);
         }
     }
 

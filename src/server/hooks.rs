@@ -19,6 +19,7 @@ use super::desk::Desk;
 use super::{Error, Server, system};
 use crate::cache;
 use crate::config::Config;
+use crate::content::Bytes;
 use crate::hooks::{Digest, FromServer, Kind, Part, PartId, Plan, Shows, Standing, ToServer, Told};
 use crate::path::{FilePath, ZnodePath};
 use crate::processes::ToKeeper;
@@ -84,7 +85,7 @@ impl Hooking {
     /// Something was published. Does not wait.
     pub(super) fn hint(&self, file: &FilePath, hint: Hint) {
         let mut waiting = self.waiting.lock();
-        if waiting.parts.of(file).is_some() {
+        if !waiting.parts.0.is_empty() && waiting.parts.of(file).is_some() {
             waiting.hints.insert(file.clone(), hint);
             self.more.notify_one();
         }
@@ -177,7 +178,7 @@ impl Server {
 
     /// The configuration is another one, perhaps: so may hooks be.
     pub(super) fn plan_hooks(&self) {
-        let mut plan = plan(&self.config, &self.start.mountpoint, !self.start.takes_over);
+        let mut plan = plan(&self.config, &self.start.mountpoint);
         plan.log_level = self.level().to_string();
         if self.hooking.plan(plan) {
             // A keeper that is gone takes us along.
@@ -187,7 +188,7 @@ impl Server {
 }
 
 /// What the configuration says of hooks.
-fn plan(config: &Config, mountpoint: &Path, tells_all: bool) -> Plan {
+fn plan(config: &Config, mountpoint: &Path) -> Plan {
     let nodes = config.nodes.iter().map(|node| Part {
         id: PartId::node(&node.name),
         znode: node.source.as_str().into(),
@@ -206,7 +207,6 @@ fn plan(config: &Config, mountpoint: &Path, tells_all: bool) -> Plan {
             .chain(trees)
             .filter(|part| !part.hooks.is_empty())
             .collect(),
-        tells_all,
         kept_in: config
             .cache_dir
             .as_ref()
@@ -368,10 +368,11 @@ impl Speaking {
                             shows: Shows::Content { digest, .. },
                             ..
                         },
-                    )) if *known == Some(ino) => digest.clone(),
-                    _ => Digest::of(&self.reader.content(ino)?.bytes().ok()?),
+                    )) if *known == Some(ino) => Some(digest.clone()),
+                    _ => self.content_of(ino).map(|content| Digest::of(&content)),
                 };
-                (Some(ino), znode.as_str().into(), shows(digest, stat))
+                let shows = digest.map_or(Shows::Something, |digest| shows(digest, stat));
+                (Some(ino), znode.as_str().into(), shows)
             }
         };
         let told = Told {
@@ -398,13 +399,9 @@ impl Speaking {
             return Ok(());
         };
         for (run, part) in asked {
-            let found = self.content(&part);
-            let shows = match &found {
-                Some((shows, _)) => shows.clone(),
-                None => Shows::Nothing,
-            };
-            let content = found
-                .map(|(_, content)| memory("content", &content))
+            let (shows, content) = self.content(&part);
+            let content = content
+                .map(|content| memory("content", &content))
                 .transpose()?;
             let with = content.as_ref().map(AsFd::as_fd);
             runner.send(&FromServer::Content { run, shows }, with.as_slice())?;
@@ -412,19 +409,31 @@ impl Speaking {
         Ok(())
     }
 
-    fn content(&self, part: &PartId) -> Option<(Shows, Vec<u8>)> {
+    fn content(&self, part: &PartId) -> (Shows, Option<Bytes>) {
         let mut parts = self.parts.0.iter();
-        let (file, part) = parts.find(|(_, found)| found.id == *part)?;
-        let content = self.reader.content(self.reader.find(file)?)?;
-        let content = content.bytes().ok()?.to_vec();
-        let stat = match self.known.get(file) {
-            Some(Hint::Shows(_, stat)) => *stat,
-            // What a server before has shown; of this one nobody has heard yet.
-            Some(Hint::Gone) | None => self
-                .reader
-                .known_stat(&ZnodePath::parse(&part.znode).ok()?)?,
+        let Some((file, part)) = parts.find(|(_, found)| found.id == *part) else {
+            return (Shows::Nothing, None);
         };
-        Some((shows(Digest::of(&content), &stat), content))
+        let Some(ino) = self.reader.find(file) else {
+            return (Shows::Nothing, None);
+        };
+        let stat = match self.known.get(file) {
+            Some(Hint::Shows(_, stat)) => Some(*stat),
+            // What a server before has shown; of this one nobody has heard yet.
+            Some(Hint::Gone) | None => {
+                let znode = ZnodePath::parse(&part.znode).ok();
+                znode.and_then(|znode| self.reader.known_stat(&znode))
+            }
+        };
+        match (self.content_of(ino), stat) {
+            (Some(content), Some(stat)) => (shows(Digest::of(&content), &stat), Some(content)),
+            (None, _) | (_, None) => (Shows::Something, None),
+        }
+    }
+
+    /// The content of a file, where it can be read.
+    fn content_of(&self, ino: Ino) -> Option<Bytes> {
+        self.reader.content(ino)?.bytes().ok()
     }
 
     /// Tells the runner that this is all, once everything was heard of.
