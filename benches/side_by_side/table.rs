@@ -1,0 +1,234 @@
+//! What was measured, as a table for people and as JSON.
+
+use std::fs;
+
+use serde::Serialize;
+
+use crate::programs::scratch;
+
+/// One line of the table. Figures are in its unit.
+#[derive(Serialize)]
+pub struct Row {
+    what: String,
+    unit: &'static str,
+    ours: Option<f64>,
+    incumbent: Option<f64>,
+    floor: Option<f64>,
+    /// Ours by the floor where the mark is a multiple of it, by the incumbent otherwise.
+    ratio: Option<f64>,
+    ratio_to: Option<&'static str>,
+    mark: Option<String>,
+    /// The mark in the unit of the row.
+    limit: Option<f64>,
+    met: Option<bool>,
+    note: Option<String>,
+    /// What the figures were taken from.
+    samples: Vec<(&'static str, Vec<f64>)>,
+}
+
+/// A line in a plot.
+pub struct Curve {
+    pub plot: Plot,
+    pub name: String,
+    pub points: Vec<(f64, f64)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Plot {
+    Latency,
+    Start,
+    Recovery,
+    Readers,
+}
+
+/// All that was measured.
+#[derive(Default)]
+pub struct Report {
+    rows: Vec<Row>,
+    pub curves: Vec<Curve>,
+    pub n_failed: usize,
+}
+
+impl Row {
+    pub fn new(what: impl Into<String>, unit: &'static str, ours: f64) -> Self {
+        Self {
+            ours: Some(ours),
+            ..Self::without(what, unit)
+        }
+    }
+
+    fn without(what: impl Into<String>, unit: &'static str) -> Self {
+        Self {
+            what: what.into(),
+            unit,
+            ours: None,
+            incumbent: None,
+            floor: None,
+            ratio: None,
+            ratio_to: None,
+            mark: None,
+            limit: None,
+            met: None,
+            note: None,
+            samples: Vec::new(),
+        }
+    }
+
+    pub fn incumbent(mut self, figure: f64) -> Self {
+        self.incumbent = Some(figure);
+        self
+    }
+
+    pub fn floor(mut self, figure: f64) -> Self {
+        self.floor = Some(figure);
+        self
+    }
+
+    /// The mark is a figure.
+    pub fn at_most(self, limit: f64) -> Self {
+        let mark = figure(limit, self.unit);
+        self.mark(mark, limit)
+    }
+
+    /// The mark is a multiple of the floor.
+    pub fn at_most_floor(mut self, times: f64) -> Self {
+        let floor = self.floor.unwrap();
+        self.ratio_to = Some("floor");
+        self.mark(format!("{times} x floor"), times * floor)
+    }
+
+    /// The mark is a multiple of another figure of ours.
+    pub fn at_most_own(self, times: f64, own: f64, which: &str) -> Self {
+        let mark = format!("{times} x {which}");
+        self.mark(mark, times * own)
+    }
+
+    fn mark(mut self, mark: String, limit: f64) -> Self {
+        self.mark = Some(mark);
+        self.limit = Some(limit);
+        self.met = self.ours.map(|ours| ours <= limit);
+        self
+    }
+
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.note = Some(note.into());
+        self
+    }
+
+    pub fn samples(mut self, of: &'static str, samples: &[f64]) -> Self {
+        self.samples.push((of, samples.to_vec()));
+        self
+    }
+}
+
+impl Report {
+    pub fn row(&mut self, mut row: Row) {
+        let (to, by) = match row.ratio_to {
+            Some(to) => (Some(to), row.floor),
+            None if row.incumbent.is_some() => (Some("incumbent"), row.incumbent),
+            None => (row.floor.map(|_| "floor"), row.floor),
+        };
+        row.ratio_to = to;
+        row.ratio = row.ours.zip(by).map(|(ours, by)| ours / by);
+        row.ratio = row.ratio.filter(|ratio| ratio.is_finite());
+        self.rows.push(row);
+    }
+
+    pub fn curve(&mut self, plot: Plot, name: impl Into<String>, points: Vec<(f64, f64)>) {
+        let name = name.into();
+        self.curves.push(Curve { plot, name, points });
+    }
+
+    /// What could not be measured, and why.
+    pub fn failed(&mut self, what: &str, why: &str) {
+        self.n_failed += 1;
+        let why = why.lines().next().unwrap_or_default();
+        self.rows
+            .push(Row::without(what, "").note(format!("FAILED: {why}")));
+    }
+
+    /// The table: aligned columns, notes below.
+    pub fn table(&self) -> String {
+        let mut lines: Vec<[String; 7]> =
+            vec![["what", "ours", "incumbent", "floor", "ratio", "mark", "met"].map(String::from)];
+        let mut notes = Vec::new();
+        for row in &self.rows {
+            let show =
+                |value: Option<f64>| value.map_or("-".into(), |value| figure(value, row.unit));
+            let mut what = row.what.clone();
+            if let Some(note) = &row.note {
+                notes.push(note);
+                what += &format!(" [{}]", notes.len());
+            }
+            lines.push([
+                what,
+                show(row.ours),
+                show(row.incumbent),
+                show(row.floor),
+                row.ratio
+                    .zip(row.ratio_to)
+                    .map_or("-".into(), |(ratio, to)| {
+                        format!("{} x {to}", digits(ratio))
+                    }),
+                row.mark.clone().unwrap_or("-".into()),
+                match row.met {
+                    Some(true) => "met",
+                    Some(false) => "NOT MET",
+                    None => "-",
+                }
+                .into(),
+            ]);
+        }
+        let width = |at: usize| lines.iter().map(|line| line[at].len()).max().unwrap_or(0);
+        let widths: [usize; 7] = std::array::from_fn(width);
+        let mut table = String::new();
+        for line in &lines {
+            let cells = line.iter().zip(widths).enumerate();
+            let cells = cells.map(|(at, (cell, width))| match at {
+                1..=3 => format!("{cell:>width$}"),
+                _ => format!("{cell:<width$}"),
+            });
+            table += cells.collect::<Vec<_>>().join("  ").trim_end();
+            table += "\n";
+        }
+        for (at, note) in notes.iter().enumerate() {
+            table += &format!("[{}] {note}\n", at + 1);
+        }
+        table
+    }
+
+    pub fn write_json(&self, machine: &str) {
+        let all = serde_json::json!({"machine": machine, "rows": self.rows});
+        let text = serde_json::to_vec(&all).unwrap();
+        fs::write(scratch().join("results.json"), text).unwrap();
+    }
+}
+
+/// Where a part of the samples is not above.
+pub fn quantile(samples: &[f64], part: f64) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[((sorted.len() - 1) as f64 * part).round() as usize]
+}
+
+pub fn median(samples: &[f64]) -> f64 {
+    quantile(samples, 0.5)
+}
+
+/// A figure for people, in three digits.
+fn figure(value: f64, unit: &str) -> String {
+    format!("{} {unit}", digits(value)).trim_end().to_owned()
+}
+
+fn digits(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".into(),
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}").trim_end_matches(".0").into(),
+        size if size >= 0.1 => {
+            let text = format!("{value:.2}");
+            text.trim_end_matches('0').trim_end_matches('.').into()
+        }
+        _ => format!("{value:.4}"),
+    }
+}
