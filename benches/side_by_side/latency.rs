@@ -1,6 +1,9 @@
 //! How soon a change is readable.
 
 use std::fs;
+use std::path::Path;
+
+use tempfile::TempDir;
 
 use crate::plots::distribution;
 use crate::programs::{self, Few, Helper, Incumbent, Program};
@@ -10,14 +13,74 @@ use crate::support::wire;
 use crate::support::zookeeper::Server;
 use crate::table::{Plot, Report, Row, median, quantile};
 
+/// Sets one znode at a time and says how long that took to arrive, in ms. The value is a number and
+/// a size.
+pub struct Changes {
+    pub setter: Helper,
+    pub reader: Helper,
+}
+
+/// The C client, and a file that a reader looks at meanwhile: it loads the machine as it does for
+/// the others.
+pub struct Floor {
+    watcher: Helper,
+    beside: TempDir,
+}
+
+impl Changes {
+    pub fn start(hosts: &str) -> Self {
+        Self {
+            setter: Helper::setter(hosts),
+            reader: Helper::reader(),
+        }
+    }
+
+    /// From the set to the file.
+    pub fn until_file(&mut self, znode: &str, file: &Path, (seq, size): (u64, usize)) -> f64 {
+        self.reader.say(format!("see {} {seq}", file.display()));
+        let [sent, _] = self.setter.set(znode, seq, size);
+        (self.reader.number() - sent) as f64 / 1e6
+    }
+
+    /// From the set to the value in the C client.
+    pub fn until_floor(
+        &mut self,
+        znode: &str,
+        floor: &mut Floor,
+        (seq, size): (u64, usize),
+    ) -> f64 {
+        let beside = floor.beside.path().join("beside");
+        self.reader.say(format!("see {} {seq}", beside.display()));
+        let [sent, _] = self.setter.set(znode, seq, size);
+        let [_, arrived_seq, arrived] = floor.hear();
+        assert_eq!(arrived_seq, seq);
+        fs::write(beside, programs::value(seq, 16)).unwrap();
+        self.reader.number();
+        (arrived - sent) as f64 / 1e6
+    }
+}
+
+impl Floor {
+    pub fn start(hosts: &str, prefix: &str, n: usize) -> Self {
+        let mut watcher = Helper::watcher(hosts, prefix, n);
+        assert_eq!(watcher.hear(), "ready");
+        let beside = programs::tmpfs();
+        Self { watcher, beside }
+    }
+
+    /// Which node has which value, and since when.
+    fn hear(&mut self) -> [u64; 3] {
+        self.watcher.numbers().try_into().expect("three numbers")
+    }
+}
+
 /// What changes are sent to, each with znodes of its own on one server.
 struct World {
-    server: Server,
-    setter: Helper,
-    reader: Helper,
+    changes: Changes,
     ours: Mount,
     incumbent: Incumbent,
-    floor: Helper,
+    floor: Floor,
+    server: Server,
     n: usize,
     /// The value that was set last.
     seq: u64,
@@ -30,16 +93,13 @@ impl World {
         for prefix in ["/ours", "/incumbent", "/floor"] {
             programs::create(&admin, prefix, n, size);
         }
-        let mut reader = Helper::reader();
         let hosts = server.hosts();
-        let mut floor = Helper::watcher(&hosts, "/floor", n);
-        assert_eq!(floor.hear(), "ready");
+        let mut changes = Changes::start(&hosts);
         Self {
-            setter: Helper::setter(&hosts),
             ours: programs::ours(&hosts, "/ours", n),
-            incumbent: Incumbent::start(&hosts, "/incumbent", n, &mut reader),
-            reader,
-            floor,
+            incumbent: Incumbent::start(&hosts, "/incumbent", n, &mut changes.reader),
+            floor: Floor::start(&hosts, "/floor", n),
+            changes,
             server,
             n,
             seq: n as u64,
@@ -50,33 +110,20 @@ impl World {
         [&self.ours, &self.incumbent]
     }
 
-    /// From the set of one znode to its file, in ms.
-    fn set_to_readable(&mut self, which: usize, size: usize) -> f64 {
+    /// One change for ours, the incumbent or the floor.
+    fn one(&mut self, which: usize, size: usize) -> f64 {
         self.seq += 1;
-        let at = fastrand::usize(..self.n);
-        let program = [&self.ours as &dyn Program, &self.incumbent][which];
-        let (file, name) = (program.file(at), program.name());
-        self.reader
-            .say(format!("see {} {}", file.display(), self.seq));
-        let [sent, _] = self.setter.set(&format!("/{name}/n{at}"), self.seq, size);
-        (self.reader.number() - sent) as f64 / 1e6
-    }
-
-    /// From the set of one znode to its value in the C client, in ms. A reader looks at a file
-    /// meanwhile, `beside` the matter, as one does for the others.
-    fn set_to_value(&mut self, size: usize, beside: &std::path::Path) -> f64 {
-        self.seq += 1;
-        let at = fastrand::usize(..self.n);
-        self.reader
-            .say(format!("see {} {}", beside.display(), self.seq));
-        let [sent, _] = self.setter.set(&format!("/floor/n{at}"), self.seq, size);
-        let [node, seq, arrived] = self.floor.numbers()[..] else {
-            panic!("three numbers")
-        };
-        assert_eq!((node, seq), (at as u64, self.seq));
-        fs::write(beside, programs::value(self.seq, 16)).unwrap();
-        self.reader.number();
-        (arrived - sent) as f64 / 1e6
+        let (at, value) = (fastrand::usize(..self.n), (self.seq, size));
+        let programs: [&dyn Program; 2] = [&self.ours, &self.incumbent];
+        match programs.get(which) {
+            Some(program) => {
+                let znode = format!("/{}/n{at}", program.name());
+                self.changes.until_file(&znode, &program.file(at), value)
+            }
+            None => self
+                .changes
+                .until_floor(&format!("/floor/n{at}"), &mut self.floor, value),
+        }
     }
 
     /// Sets all znodes in turn, `total` in all, `rate` a second or all in flight; gives how long
@@ -91,21 +138,21 @@ impl World {
         let before = programs::cpu(&processes);
         let prefix = program.map_or("floor", Program::name);
         let order = format!("many /{prefix} {} {first} {total} {rate} {size}", self.n);
-        self.setter.say(order);
+        self.changes.setter.say(order);
         let right = match program {
             Some(program) => {
-                assert_eq!(self.setter.hear(), "last-round");
-                let times = self.reader.follow(program, Few::all(self.n), last);
+                assert_eq!(self.changes.setter.hear(), "last-round");
+                let times = self.changes.reader.follow(program, Few::all(self.n), last);
                 *times.iter().max().unwrap()
             }
             // It tells all the time, and must be heard.
             None => {
                 let right = self.last_of_floor(last);
-                assert_eq!(self.setter.hear(), "last-round");
+                assert_eq!(self.changes.setter.hear(), "last-round");
                 right
             }
         };
-        let heard = self.setter.hear();
+        let heard = self.changes.setter.hear();
         let acknowledged = heard.strip_prefix("acknowledged ").unwrap();
         let acknowledged: u64 = acknowledged.parse().unwrap();
         let cpu = programs::cpu(&processes) - before;
@@ -117,9 +164,7 @@ impl World {
         let mut missing = vec![true; self.n];
         let mut n_missing = self.n;
         loop {
-            let [node, seq, arrived] = self.floor.numbers()[..] else {
-                panic!("three numbers")
-            };
+            let [node, seq, arrived] = self.floor.hear();
             let node = node as usize;
             if seq == last + node as u64 && std::mem::take(&mut missing[node]) {
                 n_missing -= 1;
@@ -135,8 +180,6 @@ impl World {
 pub fn one(report: &mut Report, n: usize, size: (usize, &str), n_samples: usize) {
     let (size, name) = size;
     let mut world = World::start(n, size);
-    let memory = programs::tmpfs();
-    let beside = memory.path().join("beside");
     let mut samples = [const { Vec::new() }; 3];
     let mut before = [0.0; 2];
     let warm_up = 20;
@@ -145,9 +188,9 @@ pub fn one(report: &mut Report, n: usize, size: (usize, &str), n_samples: usize)
             before = programs::cpu_of(world.programs());
             samples = [const { Vec::new() }; 3];
         }
-        samples[0].push(world.set_to_readable(0, size));
-        samples[1].push(world.set_to_readable(1, size));
-        samples[2].push(world.set_to_value(size, &beside));
+        for (which, samples) in samples.iter_mut().enumerate() {
+            samples.push(world.one(which, size));
+        }
     }
     let after = programs::cpu_of(world.programs());
     let what = format!("set to readable, {name}, {}", nodes(n));
@@ -188,15 +231,10 @@ pub fn requests(report: &mut Report, n_changes: u64) {
             .find_map(|line| line.strip_prefix("zk_packets_received\t"));
         line.unwrap().trim().parse::<f64>().unwrap()
     };
-    let memory = programs::tmpfs();
-    let beside = memory.path().join("beside");
     let figures = [0, 1, 2].map(|which| {
         let before = received();
         for _ in 0..n_changes {
-            match which {
-                2 => world.set_to_value(1 << 10, &beside),
-                _ => world.set_to_readable(which, 1 << 10),
-            };
+            world.one(which, 1 << 10);
         }
         // Without the sets themselves.
         (received() - before) / n_changes as f64 - 1.0

@@ -4,6 +4,7 @@ use std::fs;
 
 use rustix::process::Signal;
 
+use crate::latency::Changes;
 use crate::memory;
 use crate::outages;
 use crate::programs::{self, Few, Helper, Incumbent, Program, config};
@@ -93,22 +94,20 @@ pub fn growth(report: &mut Report, sizes: &[usize], runs: usize, idle_seconds: u
 }
 
 /// One change where there is one node, and where there are many.
-pub fn one_change(report: &mut Report, n: usize, n_samples: u64) {
+pub fn one_change(report: &mut Report, n: usize, n_samples: usize) {
     let server = programs::server();
     let admin = Admin::connect(server.hosts());
     programs::create(&admin, "/many", n, 1 << 10);
     programs::create(&admin, "/one", 1, 1 << 10);
-    let mut reader = Helper::reader();
-    let mut setter = Helper::setter(&server.hosts());
+    let mut changes = Changes::start(&server.hosts());
     let mounts = [("/one", 1), ("/many", n)]
         .map(|(prefix, n)| (prefix, n, programs::ours(&server.hosts(), prefix, n)));
     let mut samples = [const { Vec::new() }; 2];
-    for round in 0..n_samples {
+    for seq in ((n + 1) as u64..).take(n_samples) {
         for (samples, (prefix, n, mount)) in samples.iter_mut().zip(&mounts) {
-            let (at, seq) = (fastrand::usize(..*n), (n + 1) as u64 + round);
-            reader.say(format!("see {} {seq}", mount.file(at).display()));
-            let [sent, _] = setter.set(&format!("{prefix}/n{at}"), seq, 1 << 10);
-            samples.push((reader.number() - sent) as f64 / 1e6);
+            let at = fastrand::usize(..*n);
+            let znode = format!("{prefix}/n{at}");
+            samples.push(changes.until_file(&znode, &mount.file(at), (seq, 1 << 10)));
         }
     }
     let [one, many] = &samples;
@@ -118,7 +117,7 @@ pub fn one_change(report: &mut Report, n: usize, n_samples: u64) {
             "ms",
             median(many),
         )
-        .at_most_own(1.1, median(one), "ours at 1 node")
+        .at_most_times(1.1, median(one), "ours at 1 node")
         .samples("1 node", one)
         .samples("many", many),
     );
@@ -219,7 +218,7 @@ fn grown(row: Row, mark: Option<f64>, growth: &mut Growth, n: usize, figure: f64
         (Some(mark), _) => row.at_most(mark),
         (None, Some((fewer, had))) if n > 10_000 => {
             let times = 1.2 * (n / fewer) as f64;
-            row.at_most_own(times, had, &format!("ours at {fewer}"))
+            row.at_most_times(times, had, &format!("ours at {fewer}"))
                 .note(TOO_MANY)
         }
         _ => row,

@@ -14,9 +14,9 @@ pub struct Row {
     ours: Option<f64>,
     incumbent: Option<f64>,
     floor: Option<f64>,
-    /// Ours by the floor where the mark is a multiple of it, by the incumbent otherwise.
+    /// Ours by what the mark is a multiple of, by the incumbent otherwise.
     ratio: Option<f64>,
-    ratio_to: Option<&'static str>,
+    ratio_to: Option<String>,
     mark: Option<String>,
     /// The mark in the unit of the row.
     limit: Option<f64>,
@@ -91,16 +91,16 @@ impl Row {
     }
 
     /// The mark is a multiple of the floor.
-    pub fn at_most_floor(mut self, times: f64) -> Self {
+    pub fn at_most_floor(self, times: f64) -> Self {
         let floor = self.floor.unwrap();
-        self.ratio_to = Some("floor");
-        self.mark(format!("{times} x floor"), times * floor)
+        self.at_most_times(times, floor, "floor")
     }
 
-    /// The mark is a multiple of another figure of ours.
-    pub fn at_most_own(self, times: f64, own: f64, which: &str) -> Self {
-        let mark = format!("{times} x {which}");
-        self.mark(mark, times * own)
+    /// The mark is a multiple of another figure.
+    pub fn at_most_times(mut self, times: f64, of: f64, which: &str) -> Self {
+        self.ratio = self.ours.map(|ours| ours / of);
+        self.ratio_to = Some(which.into());
+        self.mark(format!("{times} x {which}"), times * of)
     }
 
     fn mark(mut self, mark: String, limit: f64) -> Self {
@@ -123,14 +123,17 @@ impl Row {
 
 impl Report {
     pub fn row(&mut self, mut row: Row) {
-        let (to, by) = match row.ratio_to {
-            Some(to) => (Some(to), row.floor),
-            None if row.incumbent.is_some() => (Some("incumbent"), row.incumbent),
-            None => (row.floor.map(|_| "floor"), row.floor),
-        };
-        row.ratio_to = to;
-        row.ratio = row.ours.zip(by).map(|(ours, by)| ours / by);
-        row.ratio = row.ratio.filter(|ratio| ratio.is_finite());
+        let others = [(row.incumbent, "incumbent"), (row.floor, "floor")];
+        let other = others
+            .iter()
+            .find_map(|(figure, name)| figure.map(|figure| (figure, name)));
+        if let (None, Some((figure, name))) = (row.ratio, other) {
+            row.ratio = row
+                .ours
+                .map(|ours| ours / figure)
+                .filter(|ratio| ratio.is_finite());
+            row.ratio_to = Some((*name).into());
+        }
         self.rows.push(row);
     }
 
@@ -166,7 +169,7 @@ impl Report {
                 show(row.incumbent),
                 show(row.floor),
                 row.ratio
-                    .zip(row.ratio_to)
+                    .zip(row.ratio_to.as_ref())
                     .map_or("-".into(), |(ratio, to)| {
                         format!("{} x {to}", digits(ratio))
                     }),
@@ -221,14 +224,16 @@ fn figure(value: f64, unit: &str) -> String {
 }
 
 fn digits(value: f64) -> String {
-    match value.abs() {
-        0.0 => "0".into(),
-        size if size >= 100.0 => format!("{value:.0}"),
-        size if size >= 10.0 => format!("{value:.1}").trim_end_matches(".0").into(),
-        size if size >= 0.1 => {
-            let text = format!("{value:.2}");
-            text.trim_end_matches('0').trim_end_matches('.').into()
-        }
-        _ => format!("{value:.4}"),
+    if value == 0.0 {
+        return "0".into();
+    }
+    let before = value.abs().log10().floor() as i32;
+    let text = format!(
+        "{value:.*}",
+        usize::try_from(2 - before).unwrap_or(0).min(4)
+    );
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').into(),
+        false => text,
     }
 }

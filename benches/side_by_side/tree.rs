@@ -2,7 +2,8 @@
 
 use rustix::process::Signal;
 
-use crate::programs::{self, Few, Helper, Program};
+use crate::latency::{Changes, Floor};
+use crate::programs::{self, Few, Program};
 use crate::reader::now;
 use crate::support::admin::Admin;
 use crate::support::mount::Mount;
@@ -12,7 +13,7 @@ use crate::table::{Report, Row, median};
 const SIZE: usize = 128;
 
 /// Directories of as many leaves: start, memory, one change, and a subtree that is created.
-pub fn tree(report: &mut Report, directories: usize, leaves: usize, runs: usize, n_samples: u64) {
+pub fn tree(report: &mut Report, directories: usize, leaves: usize, runs: usize, n_samples: usize) {
     let server = programs::server();
     let admin = Admin::connect(server.hosts());
     admin.create("/tree", "");
@@ -25,7 +26,7 @@ pub fn tree(report: &mut Report, directories: usize, leaves: usize, runs: usize,
         server.hosts()
     );
     let wait = ["--wait", "120s"];
-    let mut reader = Helper::reader();
+    let mut changes = Changes::start(&server.hosts());
     let mut mount = Mount::start_with(&config, &wait);
     let below = |mount: &Mount, directory: &str| Below(mount.path("t").join(directory));
     let mut starts = Vec::new();
@@ -35,11 +36,11 @@ pub fn tree(report: &mut Report, directories: usize, leaves: usize, runs: usize,
         let start = now();
         mount.start_again(&wait);
         let last = below(&mount, &format!("d{}", directories - 1)).file(leaves - 1);
-        reader.ask(format!("see {} 0", last.display()));
+        changes.reader.ask(format!("see {} 0", last.display()));
         starts.push((now() - start) as f64 / 1e9);
     }
     for directory in 0..directories {
-        reader.follow(
+        changes.reader.follow(
             &below(&mount, &format!("d{directory}")),
             Few::all(leaves),
             0,
@@ -52,21 +53,15 @@ pub fn tree(report: &mut Report, directories: usize, leaves: usize, runs: usize,
     let mib = programs::usage(&Program::processes(&mount)).mib;
     report.row(Row::new(of("memory"), "MiB", mib).floor((n * SIZE) as f64 / f64::from(1 << 20)));
 
-    let mut setter = Helper::setter(&server.hosts());
-    let mut floor = Helper::watcher(&server.hosts(), "/floor", 1);
-    assert_eq!(floor.hear(), "ready");
+    let mut floor = Floor::start(&server.hosts(), "/floor", 1);
     let mut samples = [const { Vec::new() }; 2];
-    for seq in (leaves as u64..).take(n_samples as usize) {
+    for seq in (leaves as u64..).take(n_samples) {
         let (directory, at) = (fastrand::usize(..directories), fastrand::usize(..leaves));
         let directory = format!("d{directory}");
-        reader.say(format!(
-            "see {} {seq}",
-            below(&mount, &directory).file(at).display()
-        ));
-        let [sent, _] = setter.set(&format!("/tree/{directory}/n{at}"), seq, SIZE);
-        samples[0].push((reader.number() - sent) as f64 / 1e6);
-        let [sent, _] = setter.set("/floor/n0", seq, SIZE);
-        samples[1].push((floor.numbers()[2] - sent) as f64 / 1e6);
+        let file = below(&mount, &directory).file(at);
+        let znode = format!("/tree/{directory}/n{at}");
+        samples[0].push(changes.until_file(&znode, &file, (seq, SIZE)));
+        samples[1].push(changes.until_floor("/floor/n0", &mut floor, (seq, SIZE)));
     }
     let [ours, at_floor] = &samples;
     report.row(
@@ -82,10 +77,12 @@ pub fn tree(report: &mut Report, directories: usize, leaves: usize, runs: usize,
         let directory = format!("new{run}");
         let parent = format!("/tree/{directory}");
         admin.create(&parent, "");
-        reader.start_follow(&below(&mount, &directory), Few::all(n_new), 0);
+        changes
+            .reader
+            .start_follow(&below(&mount, &directory), Few::all(n_new), 0);
         programs::create_more(&admin, &parent, 0..n_new, SIZE);
         let acknowledged = now();
-        let right = reader.numbers().into_iter().max().unwrap();
+        let right = changes.reader.numbers().into_iter().max().unwrap();
         late.push(right.saturating_sub(acknowledged) as f64 / 1e6);
     }
     let what = of(&format!(
