@@ -72,7 +72,7 @@ const FULL: &[Part] = &[
     ("one change", |report| {
         start::one_change(report, 100_000, 2000)
     }),
-    ("outages", |report| outages::recovery(report, 10_000, 2)),
+    ("outages", |report| outages::recovery(report, 10_000, 3)),
     ("refused", |report| outages::refused(report, 10, &[60, 150])),
     ("takeover", |report| outages::takeover(report, 10_000, 10)),
     ("tree", |report| tree::tree(report, 100, 1000, 3, 1000)),

@@ -160,8 +160,12 @@ impl Report {
                 |value: Option<f64>| value.map_or("-".into(), |value| figure(value, row.unit));
             let mut what = row.what.clone();
             if let Some(note) = &row.note {
-                notes.push(note);
-                what += &format!(" [{}]", notes.len());
+                let known = notes.iter().position(|known| *known == note);
+                let at = known.unwrap_or_else(|| {
+                    notes.push(note);
+                    notes.len() - 1
+                });
+                what += &format!(" [{}]", at + 1);
             }
             lines.push([
                 what,
@@ -218,8 +222,13 @@ pub fn median(samples: &[f64]) -> f64 {
     quantile(samples, 0.5)
 }
 
-/// A figure for people, in three digits.
+/// A figure for people, in three digits and a unit that fits.
 fn figure(value: f64, unit: &str) -> String {
+    let (value, unit) = match unit {
+        "s" if value < 0.1 => (value * 1000.0, "ms"),
+        "MiB" if value < 0.1 => (value * 1024.0, "KiB"),
+        _ => (value, unit),
+    };
     format!("{} {unit}", digits(value)).trim_end().to_owned()
 }
 
