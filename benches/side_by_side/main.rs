@@ -64,8 +64,8 @@ const FULL: &[Part] = &[
     // As many as fit on the disk of the server.
     ("latency, 1 MB", |report| latency::one(report, 1, MB, 500)),
     ("requests", |report| latency::requests(report, 500)),
-    ("burst", |report| latency::burst(report, 1000, 2000, 10, 2)),
-    ("pipelined", |report| latency::pipelined(report, 10_000, 3)),
+    ("burst", |report| latency::burst(report, 1000, 2000, 10, 1)),
+    ("pipelined", |report| latency::pipelined(report, 10_000, 2)),
     ("growth", |report| {
         start::growth(report, &[1, 100, 10_000, 100_000], 9, 15)
     }),

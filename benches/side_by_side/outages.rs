@@ -1,6 +1,7 @@
 //! How soon all is right again after an outage, and what that takes.
 
 use std::fs;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -150,7 +151,7 @@ pub fn refused(report: &mut Report, n: usize, seconds: &[u64]) {
             .collect();
         started
             .into_iter()
-            .map(|it| it.join().unwrap())
+            .map(|it| it.join().unwrap_or_else(|panic| resume_unwind(panic)))
             .collect::<Vec<_>>()
     });
     for (seconds, [ours, incumbent]) in seconds.iter().zip(all) {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use plotters::prelude::*;
 
 use crate::programs::scratch;
-use crate::table::{Curve, Plot, Report};
+use crate::table::{Curve, Plot, Report, digits, quantile};
 
 /// Along an axis: what it says, and whether each step is tenfold.
 struct Axis {
@@ -60,7 +60,7 @@ pub fn draw(report: &Report) {
 pub fn distribution(samples: &[f64]) -> Vec<(f64, f64)> {
     (0..200)
         .map(|step| f64::from(step) / 200.0)
-        .map(|part| (crate::table::quantile(samples, part), part * 100.0))
+        .map(|part| (quantile(samples, part), part * 100.0))
         .collect()
 }
 
@@ -79,7 +79,7 @@ fn chart<B: DrawingBackend>(
         }
     };
     let label = |axis: &Axis, value: f64| match axis.tenfold {
-        true => format!("{}", (10f64.powf(value) * 1e6).round() / 1e6),
+        true => digits(10f64.powf(value), 2),
         false => format!("{value}"),
     };
     let points = || curves.iter().flat_map(|curve| &curve.points);
@@ -89,12 +89,17 @@ fn chart<B: DrawingBackend>(
     } else {
         0.0..100.0
     };
+    // Where no curve goes: costs rise, and distributions end above.
+    let position = match y.tenfold {
+        true => SeriesLabelPosition::UpperLeft,
+        false => SeriesLabelPosition::LowerRight,
+    };
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(area)
         .caption(title, ("sans-serif", 20))
         .margin(14)
         .x_label_area_size(44)
-        .y_label_area_size(64)
+        .y_label_area_size(72)
         .build_cartesian_2d(x_range, y_range)?;
     chart
         .configure_mesh()
@@ -123,7 +128,7 @@ fn chart<B: DrawingBackend>(
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
+        .position(position)
         .background_style(WHITE.mix(0.85))
         .border_style(BLACK.mix(0.3))
         .draw()

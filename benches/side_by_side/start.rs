@@ -38,10 +38,10 @@ pub fn growth(report: &mut Report, sizes: &[usize], runs: usize, idle_seconds: u
         programs::create_more(&admin, "/grow", n_there..n + 1, 1 << 10);
         n_there = n + 1;
         let mut world = World::start(&server.hosts(), n);
-        let runs = if n > MOST_OF_INCUMBENT / 2 {
-            runs.min(3)
-        } else {
-            runs
+        let runs = match n {
+            ..=1000 => runs,
+            ..=MOST_OF_INCUMBENT => runs.min(3),
+            _ => runs.min(2),
         };
         let samples = world.starts(runs);
         for (points, samples) in points.iter_mut().zip(&samples) {

@@ -175,7 +175,7 @@ impl Report {
                 row.ratio
                     .zip(row.ratio_to.as_ref())
                     .map_or("-".into(), |(ratio, to)| {
-                        format!("{} x {to}", digits(ratio))
+                        format!("{} x {to}", digits(ratio, 3))
                     }),
                 row.mark.clone().unwrap_or("-".into()),
                 match row.met {
@@ -229,17 +229,18 @@ fn figure(value: f64, unit: &str) -> String {
         "MiB" if value < 0.1 => (value * 1024.0, "KiB"),
         _ => (value, unit),
     };
-    format!("{} {unit}", digits(value)).trim_end().to_owned()
+    format!("{} {unit}", digits(value, 3)).trim_end().to_owned()
 }
 
-fn digits(value: f64) -> String {
+/// A number in so many digits, without zeros at its end.
+pub fn digits(value: f64, n: i32) -> String {
     if value == 0.0 {
         return "0".into();
     }
-    let before = value.abs().log10().floor() as i32;
+    let before = value.abs().log10().floor() as i32 + 1;
     let text = format!(
         "{value:.*}",
-        usize::try_from(2 - before).unwrap_or(0).min(4)
+        usize::try_from(n - before).unwrap_or(0).min(4)
     );
     match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.').into(),
