@@ -40,7 +40,7 @@ pub fn growth(report: &mut Report, sizes: &[usize], runs: usize, idle_seconds: u
         let mut world = World::start(&server.hosts(), n);
         let runs = match n {
             ..=1000 => runs,
-            ..=MOST_OF_INCUMBENT => runs.min(3),
+            1001..=MOST_OF_INCUMBENT => runs.min(3),
             _ => runs.min(2),
         };
         let samples = world.starts(runs);
