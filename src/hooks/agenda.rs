@@ -72,7 +72,7 @@ pub struct Run {
 /// What happened to a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Happened {
-    /// The file, relative to the mountpoint.
+    /// The file, behind the path of the part.
     pub file: Arc<str>,
     /// Its znode, where that is known.
     pub znode: Option<Arc<str>>,
@@ -257,17 +257,12 @@ impl Agenda {
             queue.hook = hook;
         }
         for (target, hook) in targets {
-            let part = &self.parts[&target.part].part;
-            let file: Option<Arc<str>> =
-                (part.id.kind == Kind::Node).then(|| part.dest.as_str().into());
             if let Some(task) = self.targets.get_mut(&target) {
                 task.hook = hook;
-                task.is_for(file);
             } else {
                 let left = self.before.targets.remove(&target);
                 let is_known = left.is_some() && !is_new;
                 let mut task = Task::new(hook, left, now);
-                task.is_for(file);
                 if task.hook.run_on_load && !is_known {
                     task.load = true;
                     task.since.get_or_insert(now.at);
@@ -304,7 +299,7 @@ impl Agenda {
         let (mut learned, event) = state.told(told);
         // First what is to be run: what is cut short then is told again, and found to differ.
         if let Some(event) = event {
-            self.raise(&told.part, &told.file, event, now);
+            self.raise(&told.part, (&told.file, Some(&told.znode)), event, now);
         }
         self.entries.append(&mut learned);
         let state = &self.parts[&told.part];
@@ -327,9 +322,10 @@ impl Agenda {
             let gone: Vec<Arc<str>> = state.untold.drain().collect();
             for file in gone {
                 if let Some(state) = self.parts.get_mut(&id)
-                    && state.files.remove(&file).is_some()
+                    && let Some(shown) = state.files.remove(&file)
                 {
-                    self.raise(&id, &file, Event::Deleted, now);
+                    let znode = shown.znode.as_ref();
+                    self.raise(&id, (&file, znode), Event::Deleted, now);
                     self.entries.push(Entry::Shows {
                         part: id.clone(),
                         file,
@@ -380,12 +376,13 @@ impl Agenda {
         let Some(state) = self.parts.get_mut(&target.part) else {
             return true;
         };
-        let file: Arc<str> = state.part.dest.as_str().into();
+        let file: Arc<str> = "".into();
         let shown = state.files.entry(Arc::clone(&file)).or_default();
         shown.version = Some((*version, *mzxid));
         if shown.digest.as_ref() != Some(digest) {
             shown.digest = Some(digest.clone());
-            self.raise(&target.part, &file, Event::Changed, now);
+            let znode = shown.znode.clone();
+            self.raise(&target.part, (&file, znode.as_ref()), Event::Changed, now);
             self.entries.push(Entry::Shows {
                 part: target.part.clone(),
                 file,
@@ -413,8 +410,17 @@ impl Agenda {
             queue.n_running -= 1;
         }
         let (target, up_to) = (running.target, running.up_to);
+        if let Some(task) = self.targets.get_mut(&target)
+            && let Some(last) = &mut task.standing.last
+        {
+            last.seconds = Some(0.0);
+        }
         self.changed.insert(target.clone());
-        self.entries.push(Entry::Done { target, up_to });
+        self.entries.push(Entry::Done {
+            target: target.clone(),
+            up_to,
+        });
+        self.remind(&target);
     }
 
     /// The command of the run is this process.
@@ -449,11 +455,11 @@ impl Agenda {
         task.note(&running, outcome, is_good, now);
         if is_good {
             task.n_retries = 0;
-            let up_to = running.up_to;
             self.entries.push(Entry::Done {
                 target: target.clone(),
-                up_to,
+                up_to: running.up_to,
             });
+            self.remind(&target);
         } else {
             let newer = !task.pending.is_empty() || task.load;
             task.take_back(running);
@@ -467,12 +473,7 @@ impl Agenda {
                 });
                 task.n_retries += u32::from(task.due.is_some());
             }
-            let raised = task.pending.iter().map(|(file, pending)| Entry::Raised {
-                target: target.clone(),
-                file: Arc::clone(file),
-                pending: pending.clone(),
-            });
-            self.entries.extend(raised);
+            self.remind(&target);
         }
         self.entries.push(Entry::Stands {
             target: target.clone(),
@@ -480,6 +481,28 @@ impl Agenda {
         });
         self.changed.insert(target.clone());
         self.enqueue(&target);
+    }
+
+    /// What is still to be run for, and what other runs see to, is so whatever was said to be done.
+    fn remind(&mut self, target: &Target) {
+        let Some(task) = self.targets.get(target) else {
+            return;
+        };
+        let others = self.runs.values().filter(|run| run.target == *target);
+        let loads = task.load || others.clone().any(|run| run.load);
+        let covered = others.flat_map(|run| &run.covers);
+        // What waits is later.
+        let pending = covered.chain(&task.pending);
+        let raised = pending.map(|(file, pending)| Entry::Raised {
+            target: target.clone(),
+            file: Arc::clone(file),
+            pending: pending.clone(),
+        });
+        self.entries.extend(raised);
+        if loads {
+            let target = target.clone();
+            self.entries.push(Entry::Load { target });
+        }
     }
 
     /// What is to be done by now.
@@ -593,23 +616,27 @@ impl Agenda {
     }
 
     /// Something happened to a file, for all hooks of the part.
-    fn raise(&mut self, part: &PartId, file: &Arc<str>, event: Event, now: Now) {
+    fn raise(
+        &mut self,
+        part: &PartId,
+        (file, znode): (&Arc<str>, Option<&Arc<str>>),
+        event: Event,
+        now: Now,
+    ) {
         self.last_event += 1;
         let number = self.last_event;
         let targets: Vec<Target> = self.targets_of(part).collect();
         for target in targets {
-            self.raise_for(&target, file, event, number, now.at);
+            let happens = Pending {
+                event,
+                number,
+                znode: znode.cloned(),
+            };
+            self.raise_for(&target, file, happens, now.at);
         }
     }
 
-    fn raise_for(
-        &mut self,
-        target: &Target,
-        file: &Arc<str>,
-        event: Event,
-        number: u64,
-        now: Instant,
-    ) {
+    fn raise_for(&mut self, target: &Target, file: &Arc<str>, happens: Pending, now: Instant) {
         let Some(task) = self.targets.get_mut(target) else {
             return;
         };
@@ -627,10 +654,10 @@ impl Agenda {
         }
         let pending = Pending {
             event: match task.pending.get(file) {
-                Some(before) => amounts_to(before.event, event),
-                None => event,
+                Some(before) => amounts_to(before.event, happens.event),
+                None => happens.event,
             },
-            number,
+            ..happens
         };
         self.entries.push(Entry::Raised {
             target: target.clone(),
@@ -718,7 +745,7 @@ impl Agenda {
             true => state.all_files(),
             false => covers
                 .iter()
-                .map(|(file, it)| state.happened(file, it.event))
+                .map(|(file, it)| state.happened(file, it))
                 .collect(),
         };
         let event = match (&*files, load) {
@@ -798,15 +825,6 @@ impl State {
 
     /// The part is configured like this from now on.
     fn becomes(&mut self, part: Arc<Part>) {
-        if part.id.kind == Kind::Node && !self.files.contains_key(&*part.dest) {
-            // Its file stands elsewhere now, and is the same.
-            let shown = self.files.drain().next().map(|(_, shown)| shown);
-            let file = part.dest.as_str().into();
-            self.files.extend(shown.map(|shown| (file, shown)));
-        }
-        if part.id.kind == Kind::Node {
-            self.files.retain(|file, _| **file == *part.dest);
-        }
         self.untold = self.files.keys().cloned().collect();
         self.part = part;
     }
@@ -879,12 +897,14 @@ impl State {
         (entries, event)
     }
 
-    fn happened(&self, file: &Arc<str>, event: Event) -> Happened {
+    fn happened(&self, file: &Arc<str>, what: &Pending) -> Happened {
         let shown = self.files.get(file);
         Happened {
             file: Arc::clone(file),
-            znode: shown.and_then(|shown| shown.znode.clone()),
-            event,
+            znode: shown
+                .and_then(|shown| shown.znode.clone())
+                .or_else(|| what.znode.clone()),
+            event: what.event,
             version: shown.and_then(|shown| shown.version),
         }
     }
@@ -894,8 +914,13 @@ impl State {
             .files
             .iter()
             .filter(|(_, shown)| shown.digest.is_some());
+        let loaded = Pending {
+            event: Event::Load,
+            number: 0,
+            znode: None,
+        };
         let mut all: Vec<_> = there
-            .map(|(file, _)| self.happened(file, Event::Load))
+            .map(|(file, _)| self.happened(file, &loaded))
             .collect();
         all.sort_by(|one, other| one.file.cmp(&other.file));
         all
@@ -922,16 +947,6 @@ impl Task {
             queued: None,
             n_retries: 0,
             standing,
-        }
-    }
-
-    /// What happened to the file of a node happened to where it stands now.
-    fn is_for(&mut self, file: Option<Arc<str>>) {
-        if let Some(file) = file
-            && !self.pending.contains_key(&file)
-            && let Some((_, pending)) = std::mem::take(&mut self.pending).pop_last()
-        {
-            self.pending.insert(file, pending);
         }
     }
 

@@ -117,7 +117,7 @@ impl World {
     }
 
     fn node(&mut self, content: u32) {
-        self.told(PartId::node("a"), "a", content);
+        self.told(PartId::node("a"), "", content);
     }
 
     fn pass(&mut self, milliseconds: u64) {
@@ -263,6 +263,27 @@ fn parallel_mode_runs_for_each_at_once() {
         world.ended(&run, 0);
     }
     world.nothing();
+}
+
+#[test]
+fn what_one_run_has_done_is_not_what_another_one_does() {
+    let mut world = World::tree(|hook| hook.run_mode = RunMode::Parallel);
+    let tree = || PartId::tree("t");
+    world.told(tree(), "/a", 1);
+    world.told(tree(), "/b", 1);
+    world.agenda.complete(world.now);
+    world.told(tree(), "/a", 2);
+    let first = world.start();
+    world.told(tree(), "/b", 2);
+    let second = world.start();
+    world.ended(&second, 0);
+    world.dies(false);
+    world.told(tree(), "/a", 2);
+    world.told(tree(), "/b", 2);
+    world.agenda.complete(world.now);
+    let again = world.start();
+    assert_eq!(&*again.files[0].file, &*first.files[0].file);
+    assert_eq!(again.files.len(), 1);
 }
 
 #[test]
@@ -676,11 +697,11 @@ fn a_file_that_stands_elsewhere_has_not_changed() {
     let run = world.start();
     world.plan.parts[0].dest = "b".into();
     world.agenda.plan(&world.plan, false, world.now);
-    world.told(PartId::node("a"), "b", 2);
+    world.node(2);
     world.ended(&run, 1);
     world.nothing();
     world.dies(true);
-    world.told(PartId::node("a"), "b", 2);
+    world.node(2);
     let run = world.start();
     assert_eq!((run.files.len(), version(&run)), (1, Some(2)));
     world.ended(&run, 0);
