@@ -9,6 +9,7 @@
 // What fails ends its part of the benchmark.
 #![allow(clippy::unwrap_used, unreachable_pub, dead_code, missing_docs)]
 
+mod hooks;
 mod latency;
 mod memory;
 mod outages;
@@ -76,6 +77,7 @@ const FULL: &[Part] = &[
     ("refused", |report| outages::refused(report, 10, &[60, 150])),
     ("takeover", |report| outages::takeover(report, 10_000, 10)),
     ("tree", |report| tree::tree(report, 100, 1000, 3, 1000)),
+    ("hooks", |report| hooks::firing(report, 100, 100)),
 ];
 
 const QUICK: &[Part] = &[
@@ -103,6 +105,7 @@ const QUICK: &[Part] = &[
     ("refused", |report| outages::refused(report, 10, &[2, 5])),
     ("takeover", |report| outages::takeover(report, 1000, 2)),
     ("tree", |report| tree::tree(report, 10, 100, 1, 20)),
+    ("hooks", |report| hooks::firing(report, 100, 5)),
 ];
 
 fn main() -> ExitCode {
