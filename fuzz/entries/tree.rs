@@ -30,7 +30,7 @@ impl Bytes<'_> {
 
     fn step(&mut self) -> Step {
         match self.next() % 16 {
-            0 => Step::TakeOver(self.next() % 2 == 0),
+            0 => Step::TakeOver(self.next().is_multiple_of(2)),
             1..4 => Step::Walk(self.path()),
             4 => Step::List(self.path(), 1 + usize::from(self.next() % 3), self.change()),
             5 | 6 => Step::Forget(self.next().into(), 1 + u64::from(self.next() % 2)),
@@ -66,7 +66,7 @@ impl Bytes<'_> {
             12 => Change::Confirm { path },
             13 | 14 => Change::MakeDirectory {
                 path,
-                ownership: (self.next() % 2 == 0).then(|| self.ownership()),
+                ownership: (self.next().is_multiple_of(2)).then(|| self.ownership()),
             },
             _ => Change::RemoveDirectory { path },
         }
