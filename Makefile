@@ -4,7 +4,7 @@ CARGO ?= cargo
 ARGS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: build test soak bench-recovery bench-takeover lint demo clean
+.PHONY: build test soak bench lint demo clean
 
 build:
 	$(CARGO) build --locked --release
@@ -20,13 +20,11 @@ soak:
 	LIVEDATA_SOAK_SECONDS=600 LIVEDATA_SURVIVAL_KILLS=200 \
 		$(CARGO) test --locked --test it -- --nocapture survival convergence
 
-# How soon after an outage all is right again.
-bench-recovery:
-	$(CARGO) bench --locked --bench recovery
-
-# How long a reader waits when the server is killed.
-bench-takeover:
-	$(CARGO) bench --locked --bench takeover
+# Ours, Baseplate's and the floor side by side: a table, and target/bench/*.svg. ARGS=--quick for a
+# glance, ARGS=burst for the parts with that in their name.
+bench:
+	tests/setup.sh --bench
+	$(CARGO) bench --locked --bench side_by_side -- $(ARGS)
 
 lint:
 	$(CARGO) fmt --check

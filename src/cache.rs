@@ -51,6 +51,7 @@ mod tests;
 mod writer;
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -376,18 +377,25 @@ impl Cache {
 ///
 /// As with [`Cache::open`], `dir` cannot be inside of the mount, and must be ours.
 pub fn nameless(dir: &Path, mountpoint: &Path) -> Result<File, Error> {
-    if dir.starts_with(mountpoint) {
-        return Err(Error::InsideMount {
-            dir: dir.into(),
-            mountpoint: mountpoint.into(),
-        });
-    }
+    refuse_inside(dir, mountpoint)?;
     Place::open(dir, &place::name(mountpoint))?.create_nameless()
 }
 
-/// The directory in which [`Cache::open`] keeps what belongs to `mountpoint`.
-pub fn directory(dir: &Path, mountpoint: &Path) -> PathBuf {
-    dir.join(place::name(mountpoint))
+fn refuse_inside(dir: &Path, mountpoint: &Path) -> Result<(), Error> {
+    match dir.starts_with(mountpoint) {
+        true => Err(Error::InsideMount {
+            dir: dir.into(),
+            mountpoint: mountpoint.into(),
+        }),
+        false => Ok(()),
+    }
+}
+
+/// A descriptor of the directory in which [`Cache::open`] keeps what belongs to `mountpoint`; it is
+/// ours alone. Waits for the disk.
+pub fn directory(dir: &Path, mountpoint: &Path) -> Result<OwnedFd, Error> {
+    refuse_inside(dir, mountpoint)?;
+    Ok(Place::open(dir, &place::name(mountpoint))?.into_directory())
 }
 
 impl Kept {

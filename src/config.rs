@@ -253,6 +253,19 @@ pub struct Tree {
     pub hooks: Vec<String>,
 }
 
+impl Tree {
+    /// Whether the other one shows the same in the same way, wherever it is written and whatever runs
+    /// when it changes.
+    pub fn shows_as(&self, other: &Self) -> bool {
+        let here = Self {
+            line: other.line,
+            hooks: other.hooks.clone(),
+            ..self.clone()
+        };
+        here == *other
+    }
+}
+
 /// What becomes of a file when its znode is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDelete {

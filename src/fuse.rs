@@ -9,6 +9,7 @@
 //! them. Staged files it finds in a directory that is in no listing, and nobody else finds there
 //! anything.
 
+mod ahead;
 mod attributes;
 mod disk;
 mod pollers;
@@ -38,6 +39,7 @@ use crate::path::MAX_NAME;
 use crate::processes::{Init, STAGING};
 use crate::store::Reader;
 use crate::tree::{Attr, Ino, Kind, Ownership, Room};
+pub use ahead::Ahead;
 use attributes::Attributes;
 use disk::Disk;
 pub use pollers::Pollers;
@@ -69,6 +71,7 @@ pub struct LiveData {
     init: Arc<Mutex<Option<Init>>>,
     status_dir: StatusDir,
     disk: Disk,
+    ahead: Ahead,
 }
 
 /// The publishers: the one there is, and those that were killed and cannot end before their last
@@ -95,6 +98,7 @@ impl LiveData {
             init: Arc::default(),
             status_dir: StatusDir::default(),
             disk: Disk::default(),
+            ahead: Ahead::default(),
         }
     }
 
@@ -111,6 +115,11 @@ impl LiveData {
     /// The directory in which the mount tells of itself.
     pub fn status_dir(&self) -> StatusDir {
         self.status_dir.clone()
+    }
+
+    /// The way into the page cache.
+    pub fn ahead(&self) -> Ahead {
+        self.ahead.clone()
     }
 
     /// What the kernel said in INIT, once it has.
@@ -612,6 +621,7 @@ impl Filesystem for LiveData {
             .and_then(|number| number.parse().ok());
         let renamed = match (staged, newname.to_str()) {
             (Some(staged), Some(name)) => {
+                self.ahead.store(&self.tree, Ino(staged));
                 self.tree
                     .rename(Ino(staged), Ino(newparent.0), name, SystemTime::now())
             }

@@ -18,7 +18,6 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Hooks;
-use crate::path::FilePath;
 pub use agenda::Agenda;
 
 /// Whether a part is a node or a tree.
@@ -60,11 +59,8 @@ pub struct Plan {
     pub hooks: Hooks,
     /// The nodes and trees that name them.
     pub parts: Vec<Part>,
-    /// The mount is new to the server: what it does not tell of a tree is not there.
-    #[serde(default)]
-    pub tells_all: bool,
-    /// Where state is kept across mounts: a directory, and the file in it is `hooks`.
-    pub kept_in: Option<PathBuf>,
+    /// A directory comes behind the plan, in which state is kept across mounts.
+    pub is_kept: bool,
     /// The least to log, as `warn`.
     pub log_level: String,
     /// The file to log to in the background, in place of the system log.
@@ -101,6 +97,8 @@ pub enum Shows {
     },
     /// There is no file.
     Nothing,
+    /// There is a file, and nobody can say what it shows now: it is too old to be read, or the disk fails.
+    Something,
 }
 
 /// What a file shows is told.
@@ -108,7 +106,7 @@ pub enum Shows {
 pub struct Told {
     /// The node or tree that it belongs to.
     pub part: PartId,
-    /// The file, relative to the mountpoint.
+    /// The file: what is behind the path of the part, which is nothing for that of a node.
     pub file: Arc<str>,
     /// Its znode.
     pub znode: Arc<str>,
@@ -211,7 +209,8 @@ pub enum FromRunner {
 /// The server to the runner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromServer {
-    /// This is the plan from now on: a [`Plan`] in the descriptor with this message.
+    /// This is the plan from now on: a [`Plan`] in the first descriptor with this message. What files show
+    /// is told anew, all of it.
     Plan,
     /// What files show.
     Told(Vec<Told>),
@@ -222,9 +221,13 @@ pub enum FromServer {
     Content {
         /// The number of the run.
         run: u64,
+        /// The node.
+        part: PartId,
         /// What it shows.
         shows: Shows,
     },
+    /// Open the log anew: it was rotated, perhaps.
+    Reopen,
 }
 
 /// The runner to the server.
@@ -262,19 +265,6 @@ impl PartId {
         Self {
             kind: Kind::Tree,
             name: name.into(),
-        }
-    }
-}
-
-impl Part {
-    /// Whether the file is of this part.
-    pub fn has(&self, file: &FilePath) -> bool {
-        let file = file.to_string();
-        match self.id.kind {
-            Kind::Node => file == self.dest,
-            Kind::Tree => file
-                .strip_prefix(&self.dest)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
         }
     }
 }

@@ -45,8 +45,8 @@
 //!
 //! A znode changes -> its watch fires -> [`mirror`] reads it again -> an [`Update`] -> the server
 //! knows which files show it -> a [`Change`] -> [`publish`] stages it in the tree, and has the
-//! publisher rename the staged file onto its name -> the kernel asks [`fuse`] to rename, at which
-//! the tree changes, on record -> inotify tells whoever watches -> the [`cache`] has it on disk
+//! publisher rename the staged file onto its name -> the kernel asks [`fuse`] to rename, which fills
+//! the page cache, and the tree changes, on record -> inotify tells whoever watches -> the [`cache`] has it on disk
 //! within a second -> the server tells the runner what the file shows, and [`hooks`] finds out
 //! whether that is news to a command. A reader finds the page cache, or asks [`fuse`], which hands out a slice of the
 //! record: content is in memory once.

@@ -189,6 +189,8 @@ pub enum ToKeeper {
     },
     /// Hooks are configured: a runner is wanted.
     Hooks,
+    /// The runner and this server do not understand each other any more: they are to meet anew.
+    Estranged,
     /// This publisher does not answer, though it has not died. Changes wait for another.
     PublisherHangs {
         /// Its process id.
@@ -237,14 +239,9 @@ pub enum ToPublisher {
 /// What the publisher does. Paths are relative to the root of the mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SystemCall {
-    /// stat(2) of a staged file, so that the kernel knows its inode.
-    Know {
-        /// Its number, which is its name.
-        staged: u64,
-    },
     /// rename(2) of a staged file, and stat(2) of the path, so that no reader has to ask.
     Rename {
-        /// Its number.
+        /// Its number, which is its name.
         staged: u64,
         /// The path.
         to: PathBuf,

@@ -28,7 +28,7 @@ use crate::path::{FilePath, ZnodePath};
 use crate::shown::Origin;
 use crate::source::{Stat, Told};
 use crate::store::{Reader, Writer};
-use crate::tree::{Change, Staged, Step};
+use crate::tree::{Change, Ino, Staged, Step};
 use crate::wire::Socket;
 use by_rename::Remote;
 use queue::{Item, Queue, Task};
@@ -74,8 +74,15 @@ pub enum News {
 /// What a file was published to show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hint {
-    /// This znode, with what ZooKeeper keeps beside its bytes; or something later.
-    Shows(ZnodePath, Stat),
+    /// A znode.
+    Shows {
+        /// Which.
+        znode: ZnodePath,
+        /// What ZooKeeper keeps beside its bytes.
+        stat: Stat,
+        /// The inode that shows it; unknown where nothing was published.
+        ino: Option<Ino>,
+    },
     /// There is no such file.
     Gone,
 }
@@ -306,7 +313,14 @@ impl Worker {
             if let Some(known) = known.as_ref().filter(|known| known.everywhere) {
                 self.note(known, &file);
             }
-            let shows = known.and_then(|known| Some(Hint::Shows(known.path, known.shows?)));
+            let shows = known.and_then(|known| {
+                Some(Hint::Shows {
+                    stat: known.shows?,
+                    znode: known.path,
+                    // Nobody else leads a name elsewhere, so it is the one.
+                    ino: self.reader.find(&file),
+                })
+            });
             if let Some(hint) = if goes { Some(Hint::Gone) } else { shows } {
                 (self.tell.published)(&file, hint);
             }
@@ -365,8 +379,7 @@ impl Worker {
             if left.is_empty() {
                 return;
             }
-            let Err(err) = by_rename::publish(publisher, &self.reader, &self.notifier, &left)
-            else {
+            let Err(err) = by_rename::publish(publisher, &left) else {
                 return;
             };
             self.next_publisher(&err);

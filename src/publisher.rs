@@ -91,7 +91,6 @@ impl Root {
         let look =
             |path: &Path| rustix::fs::statat(root, path, AtFlags::SYMLINK_NOFOLLOW).map(|_| ());
         match call {
-            SystemCall::Know { staged: number } => look(&staged(number)),
             SystemCall::Rename { staged: number, to } => {
                 rustix::fs::renameat(root, staged(number), root, to)?;
                 look(to)

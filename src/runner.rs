@@ -39,7 +39,7 @@ use crate::hooks::{FromRunner, FromServer, Outcome, Plan, Shows, ToRunner, ToSer
 use crate::keeper;
 use crate::logging::{self, Logging};
 use crate::wire::Socket;
-use command::Group;
+use command::{Group, Started};
 use disk::Disk;
 use kept::Kept;
 use output::Output;
@@ -157,7 +157,7 @@ struct Runner {
     disk: Option<Disk>,
     /// They wait for content.
     asking: HashMap<u64, Run>,
-    commands: HashMap<u64, command::Started>,
+    commands: HashMap<u64, Started>,
     outputs: Vec<Output>,
     /// Process groups of ended commands that are not empty.
     left_groups: Vec<Group>,
@@ -215,7 +215,6 @@ impl Runner {
         }
         let now = Instant::now();
         let mut deadline = match &self.ends {
-            None if self.retires => None,
             None => self.agenda.deadline(),
             Some(ending) => ending.kill_at.into_iter().chain(ending.until).min(),
         };
@@ -291,11 +290,18 @@ impl Runner {
     }
 
     fn take(&mut self, message: FromServer, with: Vec<OwnedFd>) -> io::Result<()> {
-        let content = with.into_iter().next();
+        let mut with = with.into_iter();
+        let content = with.next();
         match message {
             FromServer::Plan => {
                 let text = content.ok_or(io::ErrorKind::InvalidData)?;
-                self.follow(serde_json::from_slice(&kept::read_all(&text)?)?)?;
+                let plan = serde_json::from_slice(&kept::read_all(&text)?)?;
+                self.follow(plan, with.next())?;
+            }
+            FromServer::Reopen => {
+                if let (Some(plan), true) = (&self.plan, self.background) {
+                    self.logging.reopen(plan.log_file.as_deref());
+                }
             }
             FromServer::Told(all) => {
                 let now = now();
@@ -307,7 +313,12 @@ impl Runner {
                 self.agenda.complete(now());
                 log::info!("hooks know what is there");
             }
-            FromServer::Content { run, shows } => {
+            FromServer::Content { run, part, shows } => {
+                let is_it = |asking: &Run| asking.part.id == part;
+                if !self.asking.get(&run).is_some_and(is_it) {
+                    // A runner before this one has asked.
+                    return Ok(());
+                }
                 let Some(asking) = self.asking.remove(&run) else {
                     return Ok(());
                 };
@@ -320,7 +331,7 @@ impl Runner {
     }
 
     /// This is the plan from now on.
-    fn follow(&mut self, plan: Plan) -> io::Result<()> {
+    fn follow(&mut self, plan: Plan, directory: Option<OwnedFd>) -> io::Result<()> {
         let level = plan.log_level.parse().unwrap_or(LevelFilter::Info);
         self.logging.set_level(match self.debug {
             true => LevelFilter::Debug,
@@ -338,7 +349,7 @@ impl Runner {
             }
         }
         if self.kept.is_none() {
-            self.go_on(&plan)?;
+            self.go_on(&plan, directory)?;
         }
         let is_first = self.is_first && self.plan.is_none();
         self.agenda.plan(&plan, is_first, now());
@@ -354,14 +365,12 @@ impl Runner {
     }
 
     /// Goes on with what the runner before knew, of this mount or of the one before it.
-    fn go_on(&mut self, plan: &Plan) -> io::Result<()> {
-        let (disk, on_disk) = match &plan.kept_in {
-            Some(directory) => Disk::open(directory),
-            None => (None, Vec::new()),
-        };
-        let text = match self.handed.take() {
-            Some(handed) => kept::read_all(&handed)?,
-            None => on_disk,
+    fn go_on(&mut self, plan: &Plan, directory: Option<OwnedFd>) -> io::Result<()> {
+        self.disk = directory.and_then(Disk::open);
+        let text = match (self.handed.take(), &self.disk) {
+            (Some(handed), _) => kept::read_all(&handed)?,
+            (None, Some(disk)) => disk.wait_for_text(),
+            (None, None) => Vec::new(),
         };
         let (mut journal, damaged) = Journal::read(&text);
         if damaged && self.is_first {
@@ -373,7 +382,6 @@ impl Runner {
         }
         let kept = Kept::create(&journal)?;
         kept.hand_over(&self.keeper)?;
-        self.disk = disk;
         if let Some(disk) = &self.disk {
             disk.rewrite(kept::text(&journal));
         }
@@ -385,10 +393,7 @@ impl Runner {
     /// Does what is to be done by now; what it must be known for is written before.
     fn act(&mut self) -> io::Result<()> {
         loop {
-            let actions = match self.retires {
-                true => Vec::new(),
-                false => self.agenda.next(now()),
-            };
+            let actions = self.agenda.next(now());
             self.write()?;
             if actions.is_empty() {
                 return Ok(());
@@ -411,8 +416,9 @@ impl Runner {
                     started.notify(signal);
                 }
             }
-            Action::Terminate { run } => match self.commands.get(&run) {
+            Action::Terminate { run } => match self.commands.get_mut(&run) {
                 Some(started) => {
+                    started.is_told = true;
                     log::warn!("{}: it takes too long, and is told to end", started.name);
                     started.group.signal(Signal::TERM);
                 }
@@ -488,13 +494,27 @@ impl Runner {
             let Some(run) = run.map(|(run, _)| *run) else {
                 continue;
             };
-            let Some(started) = self.commands.remove(&run) else {
-                continue;
-            };
             if let Some(output) = self.outputs.iter_mut().find(|output| output.pid == pid) {
                 output.read(Instant::now());
             }
-            let outcome = outcome(status);
+            if let Some(started) = self.commands.get_mut(&run) {
+                started.ended = Some(outcome(status));
+            }
+        }
+        // One that was told to end has ended when all of its group has: it is not to run beside what
+        // is left of it.
+        let is_over = |started: &Started| {
+            started.ended.is_some() && !(started.is_told && started.group.has_members())
+        };
+        let over = self.commands.iter().filter(|(_, it)| is_over(it));
+        let over: Vec<u64> = over.map(|(run, _)| *run).collect();
+        for run in over {
+            let Some(mut started) = self.commands.remove(&run) else {
+                continue;
+            };
+            let Some(outcome) = started.ended.take() else {
+                continue;
+            };
             let took = started.since.elapsed();
             match outcome {
                 Outcome::Code(0) => log::info!("{}: done in {took:.1?}", started.name),
@@ -513,14 +533,15 @@ impl Runner {
     /// Writes what must outlive this process.
     fn write(&mut self) -> io::Result<()> {
         let entries = self.agenda.take_entries();
+        let is_behind = self.disk.as_ref().is_some_and(Disk::is_behind);
         let (Some(kept), false) = (&mut self.kept, entries.is_empty()) else {
             return Ok(());
         };
         let text = kept.append(&entries)?;
         if let Some(disk) = &self.disk {
-            disk.append(text);
+            disk.append(&text);
         }
-        if kept.wants_rewriting() {
+        if kept.wants_rewriting() || is_behind {
             let mut journal = self.agenda.journal();
             let commands = self.commands.iter();
             journal.running = commands

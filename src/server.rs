@@ -285,7 +285,7 @@ impl Server {
         let requests = Requests::default();
         let filesystem = LiveData::new(reader.clone(), requests.clone());
         let (publishers, pollers) = (filesystem.publishers(), filesystem.pollers());
-        let status_dir = filesystem.status_dir();
+        let (status_dir, ahead) = (filesystem.status_dir(), filesystem.ahead());
         for (pid, process) in start.publishers.iter().zip(processes) {
             publishers.add(*pid, process);
         }
@@ -309,6 +309,7 @@ impl Server {
             }
         };
         let (line, notifier) = (connection.line(), connection.notifier());
+        ahead.use_notifier(notifier.clone());
         let hooking = Arc::new(Hooking::default());
         let publishing = Publishing::spawn(
             (tree, reader.clone()),

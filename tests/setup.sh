@@ -4,6 +4,7 @@
 #
 #   tests/setup.sh          everything
 #   tests/setup.sh --demo   no Python packages and no linters, which only developers need
+#   tests/setup.sh --bench  the C client of ZooKeeper, too, with which the benchmark compares
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -38,6 +39,7 @@ need patch patch
 need attr getfattr
 # For promtool, which tests the metrics and the alerts.
 [ -z "$with_python" ] || need prometheus promtool
+[ "${1-}" != --bench ] || need libzookeeper-mt-dev /usr/include/zookeeper/zookeeper.h
 # `make lint` has it read the Vagrantfile.
 [ -z "$with_python" ] || need ruby ruby
 # Crates bring some C and assembler to compile, and a linker is needed anyway.

@@ -112,6 +112,10 @@ impl Place {
         &self.path
     }
 
+    pub(super) fn into_directory(self) -> OwnedFd {
+        self.directory
+    }
+
     /// Whether the path still leads here.
     pub(super) fn is_there(&self) -> bool {
         let ours = rustix::fs::fstat(&self.directory);

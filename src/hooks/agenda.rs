@@ -72,7 +72,7 @@ pub struct Run {
 /// What happened to a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Happened {
-    /// The file, relative to the mountpoint.
+    /// The file, behind the path of the part.
     pub file: Arc<str>,
     /// Its znode, where that is known.
     pub znode: Option<Arc<str>>,
@@ -115,7 +115,7 @@ struct Queue {
 struct State {
     part: Arc<Part>,
     files: HashMap<Arc<str>, Shown>,
-    /// Known from before, and not told of this mount.
+    /// Those that are known and were not told since the last plan.
     untold: HashSet<Arc<str>>,
     /// It was told what its files show: they can be found at their paths.
     is_there: bool,
@@ -222,16 +222,10 @@ impl Agenda {
         for part in &plan.parts {
             let part = Arc::new(part.clone());
             match self.parts.get_mut(&part.id) {
-                Some(state) => {
-                    state.part = part;
-                    if plan.tells_all {
-                        state.untold = state.files.keys().cloned().collect();
-                    }
-                }
+                Some(state) => state.becomes(part),
                 None => {
                     let known = self.before.parts.remove(&part.id);
-                    self.parts
-                        .insert(part.id.clone(), State::new(part, known, is_new));
+                    self.parts.insert(part.id.clone(), State::new(part, known));
                 }
             }
         }
@@ -305,7 +299,7 @@ impl Agenda {
         let (mut learned, event) = state.told(told);
         // First what is to be run: what is cut short then is told again, and found to differ.
         if let Some(event) = event {
-            self.raise(&told.part, &told.file, event, now);
+            self.raise(&told.part, (&told.file, Some(&told.znode)), event, now);
         }
         self.entries.append(&mut learned);
         let state = &self.parts[&told.part];
@@ -328,9 +322,10 @@ impl Agenda {
             let gone: Vec<Arc<str>> = state.untold.drain().collect();
             for file in gone {
                 if let Some(state) = self.parts.get_mut(&id)
-                    && state.files.remove(&file).is_some()
+                    && let Some(shown) = state.files.remove(&file)
                 {
-                    self.raise(&id, &file, Event::Deleted, now);
+                    let znode = shown.znode.as_ref();
+                    self.raise(&id, (&file, znode), Event::Deleted, now);
                     self.entries.push(Entry::Shows {
                         part: id.clone(),
                         file,
@@ -355,30 +350,39 @@ impl Agenda {
     }
 
     /// The run is given the content that its file shows by now, which may be later than what was told.
-    /// False where there is none any more: then there is nothing to run for, until that is told.
+    /// False where there is none any more: then there is nothing to run for, until that is told; or where
+    /// it cannot be read, which is a failure of the run.
     pub fn gives(&mut self, run: u64, shows: &Shows, now: Now) -> bool {
         let Some(running) = self.runs.get_mut(&run) else {
             return false;
         };
-        let Shows::Content {
-            digest,
-            version,
-            mzxid,
-        } = shows
-        else {
-            self.withdraw(run);
-            return false;
+        let (digest, version, mzxid) = match shows {
+            Shows::Content {
+                digest,
+                version,
+                mzxid,
+            } => (digest, version, mzxid),
+            Shows::Nothing => {
+                self.withdraw(run);
+                return false;
+            }
+            Shows::Something => {
+                let why = "its content cannot be read now".into();
+                self.ended(run, Outcome::NotStarted(why), now);
+                return false;
+            }
         };
         let target = running.target.clone();
         let Some(state) = self.parts.get_mut(&target.part) else {
             return true;
         };
-        let file: Arc<str> = state.part.dest.as_str().into();
+        let file: Arc<str> = "".into();
         let shown = state.files.entry(Arc::clone(&file)).or_default();
         shown.version = Some((*version, *mzxid));
         if shown.digest.as_ref() != Some(digest) {
             shown.digest = Some(digest.clone());
-            self.raise(&target.part, &file, Event::Changed, now);
+            let znode = shown.znode.clone();
+            self.raise(&target.part, (&file, znode.as_ref()), Event::Changed, now);
             self.entries.push(Entry::Shows {
                 part: target.part.clone(),
                 file,
@@ -406,8 +410,17 @@ impl Agenda {
             queue.n_running -= 1;
         }
         let (target, up_to) = (running.target, running.up_to);
+        if let Some(task) = self.targets.get_mut(&target)
+            && let Some(last) = &mut task.standing.last
+        {
+            last.seconds = Some(0.0);
+        }
         self.changed.insert(target.clone());
-        self.entries.push(Entry::Done { target, up_to });
+        self.entries.push(Entry::Done {
+            target: target.clone(),
+            up_to,
+        });
+        self.remind(&target);
     }
 
     /// The command of the run is this process.
@@ -442,11 +455,11 @@ impl Agenda {
         task.note(&running, outcome, is_good, now);
         if is_good {
             task.n_retries = 0;
-            let up_to = running.up_to;
             self.entries.push(Entry::Done {
                 target: target.clone(),
-                up_to,
+                up_to: running.up_to,
             });
+            self.remind(&target);
         } else {
             let newer = !task.pending.is_empty() || task.load;
             task.take_back(running);
@@ -460,12 +473,7 @@ impl Agenda {
                 });
                 task.n_retries += u32::from(task.due.is_some());
             }
-            let raised = task.pending.iter().map(|(file, pending)| Entry::Raised {
-                target: target.clone(),
-                file: Arc::clone(file),
-                pending: pending.clone(),
-            });
-            self.entries.extend(raised);
+            self.remind(&target);
         }
         self.entries.push(Entry::Stands {
             target: target.clone(),
@@ -473,6 +481,28 @@ impl Agenda {
         });
         self.changed.insert(target.clone());
         self.enqueue(&target);
+    }
+
+    /// What is still to be run for, and what other runs see to, is so whatever was said to be done.
+    fn remind(&mut self, target: &Target) {
+        let Some(task) = self.targets.get(target) else {
+            return;
+        };
+        let others = self.runs.values().filter(|run| run.target == *target);
+        let loads = task.load || others.clone().any(|run| run.load);
+        let covered = others.flat_map(|run| &run.covers);
+        // What waits is later.
+        let pending = covered.chain(&task.pending);
+        let raised = pending.map(|(file, pending)| Entry::Raised {
+            target: target.clone(),
+            file: Arc::clone(file),
+            pending: pending.clone(),
+        });
+        self.entries.extend(raised);
+        if loads {
+            let target = target.clone();
+            self.entries.push(Entry::Load { target });
+        }
     }
 
     /// What is to be done by now.
@@ -586,23 +616,27 @@ impl Agenda {
     }
 
     /// Something happened to a file, for all hooks of the part.
-    fn raise(&mut self, part: &PartId, file: &Arc<str>, event: Event, now: Now) {
+    fn raise(
+        &mut self,
+        part: &PartId,
+        (file, znode): (&Arc<str>, Option<&Arc<str>>),
+        event: Event,
+        now: Now,
+    ) {
         self.last_event += 1;
         let number = self.last_event;
         let targets: Vec<Target> = self.targets_of(part).collect();
         for target in targets {
-            self.raise_for(&target, file, event, number, now.at);
+            let happens = Pending {
+                event,
+                number,
+                znode: znode.cloned(),
+            };
+            self.raise_for(&target, file, happens, now.at);
         }
     }
 
-    fn raise_for(
-        &mut self,
-        target: &Target,
-        file: &Arc<str>,
-        event: Event,
-        number: u64,
-        now: Instant,
-    ) {
+    fn raise_for(&mut self, target: &Target, file: &Arc<str>, happens: Pending, now: Instant) {
         let Some(task) = self.targets.get_mut(target) else {
             return;
         };
@@ -620,10 +654,10 @@ impl Agenda {
         }
         let pending = Pending {
             event: match task.pending.get(file) {
-                Some(before) => amounts_to(before.event, event),
-                None => event,
+                Some(before) => amounts_to(before.event, happens.event),
+                None => happens.event,
             },
-            number,
+            ..happens
         };
         self.entries.push(Entry::Raised {
             target: target.clone(),
@@ -711,7 +745,7 @@ impl Agenda {
             true => state.all_files(),
             false => covers
                 .iter()
-                .map(|(file, it)| state.happened(file, it.event))
+                .map(|(file, it)| state.happened(file, it))
                 .collect(),
         };
         let event = match (&*files, load) {
@@ -768,27 +802,31 @@ impl Queue {
 }
 
 impl State {
-    fn new(part: Arc<Part>, known: Option<KnownPart>, is_new: bool) -> Self {
+    fn new(part: Arc<Part>, known: Option<KnownPart>) -> Self {
         let KnownPart { files, is_loaded } = known.unwrap_or_default();
-        let untold = match is_new {
-            true => files.keys().cloned().collect(),
-            false => HashSet::new(),
-        };
         let shown = |digest| Shown {
             digest,
             ..Shown::default()
         };
-        Self {
-            part,
-            files: files
-                .into_iter()
-                .map(|(file, digest)| (file, shown(digest)))
-                .collect(),
-            untold,
+        let files = files
+            .into_iter()
+            .map(|(file, digest)| (file, shown(digest)));
+        let mut state = Self {
+            part: Arc::clone(&part),
+            files: files.collect(),
+            untold: HashSet::new(),
             // What they show, and of which version, is told anew.
             is_there: false,
             is_loaded,
-        }
+        };
+        state.becomes(part);
+        state
+    }
+
+    /// The part is configured like this from now on.
+    fn becomes(&mut self, part: Arc<Part>) {
+        self.untold = self.files.keys().cloned().collect();
+        self.part = part;
     }
 
     /// Whether no file of it is there.
@@ -817,6 +855,7 @@ impl State {
                 mzxid,
             } => (Some(digest.clone()), Some((*version, *mzxid))),
             Shows::Nothing => (None, None),
+            Shows::Something => return (Vec::new(), None),
         };
         let before = self.files.get(&told.file).map(|shown| shown.digest.clone());
         let znode = Some(Arc::clone(&told.znode));
@@ -858,12 +897,14 @@ impl State {
         (entries, event)
     }
 
-    fn happened(&self, file: &Arc<str>, event: Event) -> Happened {
+    fn happened(&self, file: &Arc<str>, what: &Pending) -> Happened {
         let shown = self.files.get(file);
         Happened {
             file: Arc::clone(file),
-            znode: shown.and_then(|shown| shown.znode.clone()),
-            event,
+            znode: shown
+                .and_then(|shown| shown.znode.clone())
+                .or_else(|| what.znode.clone()),
+            event: what.event,
             version: shown.and_then(|shown| shown.version),
         }
     }
@@ -873,8 +914,13 @@ impl State {
             .files
             .iter()
             .filter(|(_, shown)| shown.digest.is_some());
+        let loaded = Pending {
+            event: Event::Load,
+            number: 0,
+            znode: None,
+        };
         let mut all: Vec<_> = there
-            .map(|(file, _)| self.happened(file, Event::Load))
+            .map(|(file, _)| self.happened(file, &loaded))
             .collect();
         all.sort_by(|one, other| one.file.cmp(&other.file));
         all

@@ -28,6 +28,8 @@ pub struct Pending {
     pub event: Event,
     /// Its number; the later, the higher.
     pub number: u64,
+    /// The znode, where that is known.
+    pub znode: Option<Arc<str>>,
 }
 
 /// One thing to know.
@@ -254,6 +256,7 @@ mod tests {
             pending: Pending {
                 event: Event::Changed,
                 number,
+                znode: None,
             },
         };
         vec![

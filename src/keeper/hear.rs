@@ -55,6 +55,7 @@ impl Keeper<'_> {
                         self.give_runner();
                     }
                 }
+                ToKeeper::Estranged => self.give_runner(),
                 ToKeeper::PublisherHangs { pid } => self.replace_publisher(pid),
                 ToKeeper::Failed { reason } => {
                     if matches!(self.stage, Stage::First(_)) {

@@ -149,6 +149,7 @@ impl Keeper<'_> {
                     | ToKeeper::Loaded
                     | ToKeeper::Frozen { .. }
                     | ToKeeper::Hooks
+                    | ToKeeper::Estranged
                     | ToKeeper::PublisherHangs { .. }
                     | ToKeeper::Status => {}
                 }

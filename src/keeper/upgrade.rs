@@ -121,6 +121,7 @@ impl Keeper<'_> {
                 | ToKeeper::Ready { .. }
                 | ToKeeper::Frozen { .. }
                 | ToKeeper::Hooks
+                | ToKeeper::Estranged
                 | ToKeeper::PublisherHangs { .. }
                 | ToKeeper::Status => {}
             }

@@ -1,27 +1,20 @@
 //! Publishing by the hand of the publisher, so that it looks like an atomic rename on any file
 //! system: inotify and all that is built on it see it.
 //!
-//! One change: the publisher looks the staged file up, so that the kernel knows its inode; its
-//! content is stored into the page cache; the publisher renames it onto its name, at which the
-//! tree changes; and looks at the name, so that the first reader asks nothing.
+//! One change: the publisher renames the staged file onto its name, for which the kernel looks it up;
+//! asked to rename, [`crate::fuse`] stores its content into the page cache, and the tree changes; and
+//! the publisher looks at the name, so that the first reader asks nothing.
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fuser::{INodeNo, Notifier};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use crate::processes::{Done, STAGING, SystemCall, ToPublisher};
 use crate::publish::BATCH;
-use crate::store::Reader;
 use crate::tree::{Call, Ino, Step};
 use crate::wire::Socket;
-
-/// Contents up to this many bytes are stored into the page cache before anybody asks. It is what
-/// the kernel reads ahead: such a file would cost its first reader one request, while storing costs
-/// every change a copy, read or not.
-const STORE_LIMIT: usize = 128 << 10;
 
 /// How long the publisher may take for one answer, or to read what it is told: each is a system call
 /// that we answer at once, so one that takes longer is stopped or hangs.
@@ -89,38 +82,20 @@ pub(super) fn clear_staging(publisher: &mut Remote, left: &[Ino]) -> io::Result<
 
 /// Publishes what it can. What is still staged afterwards was not brought about. An error means
 /// that the publisher is gone, or [hangs].
-pub(super) fn publish(
-    publisher: &mut Remote,
-    tree: &Reader,
-    notifier: &Notifier,
-    steps: &[&Step],
-) -> io::Result<()> {
-    let mut knows = Vec::new();
-    let mut calls = Vec::new();
-    for step in steps {
+pub(super) fn publish(publisher: &mut Remote, steps: &[&Step]) -> io::Result<()> {
+    let calls = steps.iter().map(|step| {
         let path = PathBuf::from(step.path.to_string());
-        calls.push(match &step.call {
-            Call::Rename { staged } => {
-                knows.push(*staged);
-                SystemCall::Rename {
-                    staged: staged.0,
-                    to: path,
-                }
-            }
+        match &step.call {
+            Call::Rename { staged } => SystemCall::Rename {
+                staged: staged.0,
+                to: path,
+            },
             Call::Mkdir => SystemCall::Mkdir { path },
             Call::Unlink => SystemCall::Unlink { path },
             Call::Rmdir => SystemCall::Rmdir { path },
-        });
-    }
-    publisher.call_all(
-        knows
-            .iter()
-            .map(|ino| SystemCall::Know { staged: ino.0 })
-            .collect(),
-    )?;
-    for ino in knows {
-        store(tree, notifier, ino);
-    }
+        }
+    });
+    let calls: Vec<_> = calls.collect();
     let shown: Vec<_> = calls.iter().map(|call| format!("{call:?}")).collect();
     for (errno, call) in publisher.call_all(calls)?.into_iter().zip(shown) {
         if errno != 0 {
@@ -129,18 +104,4 @@ pub(super) fn publish(
         }
     }
     Ok(())
-}
-
-/// Fills the page cache of an inode that nobody can have open yet.
-fn store(tree: &Reader, notifier: &Notifier, ino: Ino) {
-    // What is on disk already is not waited for.
-    let Some(content) = tree.content(ino).and_then(|content| content.in_memory()) else {
-        return;
-    };
-    if content.is_empty() || content.len() > STORE_LIMIT {
-        return;
-    }
-    if let Err(err) = notifier.store(INodeNo(ino.0), 0, &content) {
-        log::debug!("the content of inode {} is not stored: {err}", ino.0);
-    }
 }

@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal};
 
 use super::output::Output;
 use crate::config::{self, Hook};
+use crate::hooks::Outcome;
 use crate::sys::{self, Identity};
 
 /// What a command is not to inherit: it would speak for us, or change how it works.
@@ -31,6 +32,10 @@ pub(super) struct Started {
     pub(super) name: String,
     pub(super) group: Group,
     pub(super) since: Instant,
+    /// It was told to end.
+    pub(super) is_told: bool,
+    /// How it ended; processes of its group may be left.
+    pub(super) ended: Option<Outcome>,
 }
 
 /// A process group, by the process that leads or led it.
@@ -75,9 +80,12 @@ pub(super) fn start(
             ("USER", name),
             ("LOGNAME", name),
         ] {
+            // Another group alone makes nobody somebody else.
+            let is_another = account.uid != rustix::process::geteuid().as_raw();
             match value {
                 Some(value) => command.env(variable, value),
-                None => command.env_remove(variable),
+                None if is_another => command.env_remove(variable),
+                None => &mut command,
             };
         }
         // Nobody else could, nor has to.
@@ -97,8 +105,14 @@ pub(super) fn start(
     let child = command.spawn()?;
     let group = Group(Pid::from_child(&child));
     let output = Output::new(name.clone(), group.pid(), ours);
-    let since = Instant::now();
-    Ok((Started { name, group, since }, output))
+    let started = Started {
+        name,
+        group,
+        since: Instant::now(),
+        is_told: false,
+        ended: None,
+    };
+    Ok((started, output))
 }
 
 /// The content of a memfd from its beginning, to be read only.

@@ -23,11 +23,11 @@ pub(super) fn variables(
     run: &Run,
     shows: Option<&Shows>,
 ) -> Vec<(&'static str, String)> {
-    let path = |file: &str| mountpoint.join(file).display().to_string();
+    let path = |file: &str| path(mountpoint, run, file);
     let mut variables = vec![
         ("LIVEDATA_NAME", run.part.id.name.to_string()),
         ("LIVEDATA_ZNODE", run.part.znode.clone()),
-        ("LIVEDATA_FILE", path(&run.part.dest)),
+        ("LIVEDATA_FILE", path("")),
         ("LIVEDATA_EVENT", run.event.as_str().to_owned()),
     ];
     let told = match (shows, run.part.id.kind, &*run.files) {
@@ -63,13 +63,19 @@ pub(super) fn variables(
     variables
 }
 
+/// Where a file of a part is found.
+fn path(mountpoint: &Path, run: &Run, file: &str) -> String {
+    let dest = mountpoint.join(&run.part.dest);
+    format!("{}{file}", dest.display())
+}
+
 /// What happened to each file, as JSON lines to be read.
 pub(super) fn events(mountpoint: &Path, run: &Run) -> io::Result<OwnedFd> {
     let memory = rustix::fs::memfd_create("livedata-events", MemfdFlags::CLOEXEC)?;
     let mut file = io::BufWriter::new(File::from(memory));
     for happened in &run.files {
         let line = json!({
-            "file": mountpoint.join(&*happened.file).display().to_string(),
+            "file": path(mountpoint, run, &happened.file),
             "znode": happened.znode,
             "event": happened.event.as_str(),
             "version": happened.version.map(|(version, _)| version),

@@ -190,6 +190,7 @@ impl Server {
         }
         self.config = new;
         self.plan_hooks();
+        self.reopen_log_of_hooks();
         self.keep_links();
         if let Some(cache) = &self.cache {
             let desk = self.desk.lock();

@@ -22,6 +22,7 @@ use crate::mirror::{Reason, Update, Wanted};
 use crate::path::{FilePath, ZnodePath};
 use crate::publish::{Hint, Known, News};
 use crate::source::{Stat, Told};
+use crate::subtree::Subtree;
 use crate::tree::{Change, Ownership};
 use planted::{Planted, Step};
 use znode::{Stale, State, Znode};
@@ -124,6 +125,11 @@ impl Files {
     /// was gives changes that the tree finds to be none, or none.
     pub(super) fn plan(&mut self, nodes: Vec<Node>, trees: Vec<Tree>) -> Vec<Noted> {
         let before = self.layout();
+        let subtrees: Vec<Subtree> = self
+            .trees
+            .iter()
+            .map(|planted| planted.tree.subtree.clone())
+            .collect();
         self.plant(trees);
         let mut znodes: HashMap<ZnodePath, Znode> = HashMap::new();
         for (at, node) in nodes.iter().enumerate() {
@@ -158,7 +164,9 @@ impl Files {
             .any(|on_disconnect| on_disconnect == OnDisconnect::Error);
         (self.nodes, self.znodes) = (nodes, znodes);
         self.settle_trees();
-        self.is_settled &= !self.trees.iter().any(|planted| planted.is_new);
+        // Others were looked at to their ends, and nobody says so again.
+        let was_looked_at = |planted: &Planted| subtrees.contains(&planted.tree.subtree);
+        self.is_settled &= self.trees.iter().all(was_looked_at);
         let unheard = |znode: &&Znode| znode.state == State::Unknown;
         self.n_unheard = self.znodes.values().filter(unheard).count();
 
@@ -201,8 +209,14 @@ impl Files {
     fn plant(&mut self, trees: Vec<Tree>) {
         let mut before = std::mem::take(&mut self.trees);
         for tree in trees {
-            let same = before.iter().position(|planted| planted.tree == tree);
-            let planted = same.map(|at| before.swap_remove(at));
+            let same = before
+                .iter()
+                .position(|planted| planted.tree.shows_as(&tree));
+            let planted = same.map(|at| {
+                let mut planted = before.swap_remove(at);
+                planted.tree.clone_from(&tree);
+                planted
+            });
             self.trees
                 .push(planted.unwrap_or_else(|| Planted::new(tree)));
         }
@@ -625,8 +639,12 @@ impl Files {
                 let hint = match (&znode.state, znode.told) {
                     (State::Absent, _) if on_delete == OnDelete::Remove => Hint::Gone,
                     (State::Unknown | State::Unreadable(_), _) if !all => return None,
-                    (_, Some(Told::Content(stat))) => Hint::Shows(path.clone(), stat),
-                    (_, Some(Told::Lost(_) | Told::Absent(_)) | None) => return None,
+                    (_, Some(Told::Content(stat) | Told::Lost(stat))) => Hint::Shows {
+                        znode: path.clone(),
+                        stat,
+                        ino: None,
+                    },
+                    (_, Some(Told::Absent(_)) | None) => return None,
                 };
                 Some((file, hint))
             });

@@ -7,18 +7,19 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
-use std::os::fd::AsFd;
-use std::path::Path;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+use rustix::net::Shutdown;
 
 use super::configuration::memory;
 use super::desk::Desk;
 use super::{Error, Server, system};
 use crate::cache;
 use crate::config::Config;
+use crate::content::Bytes;
 use crate::hooks::{Digest, FromServer, Kind, Part, PartId, Plan, Shows, Standing, ToServer, Told};
 use crate::path::{FilePath, ZnodePath};
 use crate::processes::ToKeeper;
@@ -31,6 +32,9 @@ use crate::wire::Socket;
 
 /// The longest message of what files show, in bytes of what it is made of.
 const MAX_MESSAGE: usize = 32 << 10;
+
+/// How soon a runner that is not understood is met again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether everything was heard of.
 const LOOK: Duration = Duration::from_millis(100);
@@ -50,6 +54,10 @@ struct Waiting {
     plan: Option<Arc<Plan>>,
     /// It is another one.
     is_new: bool,
+    /// Where the runner keeps what must outlive the mount.
+    kept_in: Option<Arc<OwnedFd>>,
+    /// The log is to be opened anew.
+    reopen: bool,
     parts: Parts,
     /// Another runner.
     runner: Option<Socket>,
@@ -84,7 +92,7 @@ impl Hooking {
     /// Something was published. Does not wait.
     pub(super) fn hint(&self, file: &FilePath, hint: Hint) {
         let mut waiting = self.waiting.lock();
-        if waiting.parts.of(file).is_some() {
+        if !waiting.parts.0.is_empty() && waiting.parts.of(file).is_some() {
             waiting.hints.insert(file.clone(), hint);
             self.more.notify_one();
         }
@@ -103,12 +111,22 @@ impl Hooking {
         is_any
     }
 
+    /// Has the runner open its log anew.
+    fn reopen(&self) {
+        self.waiting.lock().reopen = true;
+        self.more.notify_one();
+    }
+
     /// Speaks with this runner from now on.
     pub(super) fn meet(self: &Arc<Self>, runner: Socket) {
         let spoken = runner.as_fd().try_clone_to_owned().map(Socket::from);
         let hooking = Arc::clone(self);
         let heard = spoken.and_then(|spoken| {
-            self.waiting.lock().runner = Some(spoken);
+            let mut waiting = self.waiting.lock();
+            waiting.runner = Some(spoken);
+            // It was for the one before.
+            waiting.asked.clear();
+            drop(waiting);
             let thread = std::thread::Builder::new().name("runner".into());
             thread.spawn(move || hooking.hear(&runner))
         });
@@ -158,36 +176,64 @@ impl Server {
     /// Starts the thread that speaks with the runner.
     pub(super) fn start_hooking(&self) -> Result<(), Error> {
         let speaking = Speaking {
+            keeper: Arc::clone(&self.keeper),
             hooking: Arc::clone(&self.hooking),
             desk: Arc::clone(&self.desk),
             reader: self.reader.clone(),
             parts: Parts::default(),
             known: HashMap::new(),
             told: HashMap::new(),
+            digests: HashMap::new(),
+            asked: VecDeque::new(),
             runner: None,
             is_complete: false,
         };
+        // Whoever asks first is to find it.
+        self.plan_hooks();
         std::thread::Builder::new()
             .name("hooks".into())
             .spawn(move || speaking.run())
             .map_err(system("cannot start a thread"))?;
-        self.plan_hooks();
         Ok(())
     }
 
     /// The configuration is another one, perhaps: so may hooks be.
     pub(super) fn plan_hooks(&self) {
-        let mut plan = plan(&self.config, &self.start.mountpoint, !self.start.takes_over);
+        let mut plan = plan(&self.config);
         plan.log_level = self.level().to_string();
+        plan.is_kept = self.keep_hooks(plan.parts.is_empty());
         if self.hooking.plan(plan) {
             // A keeper that is gone takes us along.
             let _ = self.keeper.send(&ToKeeper::Hooks, &[]);
         }
     }
+
+    /// The runner is to open its log anew.
+    pub(super) fn reopen_log_of_hooks(&self) {
+        self.hooking.reopen();
+    }
+
+    /// Finds a place for what must outlive the mount; not where the cache itself has none.
+    fn keep_hooks(&self, has_none: bool) -> bool {
+        let mut waiting = self.hooking.waiting.lock();
+        let (Some(dir), Some(_), None, false) = (
+            &self.config.cache_dir,
+            &self.cache,
+            &waiting.kept_in,
+            has_none,
+        ) else {
+            return waiting.kept_in.is_some();
+        };
+        match cache::directory(dir, &self.start.mountpoint) {
+            Ok(directory) => waiting.kept_in = Some(Arc::new(directory)),
+            Err(err) => log::warn!("cache.dir: {err}; what hooks ran for is kept in memory only"),
+        }
+        waiting.kept_in.is_some()
+    }
 }
 
 /// What the configuration says of hooks.
-fn plan(config: &Config, mountpoint: &Path, tells_all: bool) -> Plan {
+fn plan(config: &Config) -> Plan {
     let nodes = config.nodes.iter().map(|node| Part {
         id: PartId::node(&node.name),
         znode: node.source.as_str().into(),
@@ -200,17 +246,16 @@ fn plan(config: &Config, mountpoint: &Path, tells_all: bool) -> Plan {
         dest: tree.dest.to_string(),
         hooks: tree.hooks.clone(),
     });
+    let mut hooks = config.hooks.clone();
+    // Where they are written is nothing to the runner.
+    hooks.all.iter_mut().for_each(|hook| hook.line = 0);
     Plan {
-        hooks: config.hooks.clone(),
+        hooks,
         parts: nodes
             .chain(trees)
             .filter(|part| !part.hooks.is_empty())
             .collect(),
-        tells_all,
-        kept_in: config
-            .cache_dir
-            .as_ref()
-            .map(|dir| cache::directory(dir, mountpoint)),
+        is_kept: false,
         log_level: String::new(),
         log_file: config.log.file.clone(),
     }
@@ -218,6 +263,7 @@ fn plan(config: &Config, mountpoint: &Path, tells_all: bool) -> Plan {
 
 /// The thread.
 struct Speaking {
+    keeper: Arc<Socket>,
     hooking: Arc<Hooking>,
     desk: Arc<Mutex<Desk>>,
     reader: Reader,
@@ -225,7 +271,11 @@ struct Speaking {
     /// What files with hooks are known to show, heard of by this server.
     known: HashMap<FilePath, Hint>,
     /// What the runner was told.
-    told: HashMap<FilePath, (Option<Ino>, Told)>,
+    told: HashMap<FilePath, Told>,
+    /// What is in the inodes of these files.
+    digests: HashMap<FilePath, (Ino, Digest)>,
+    /// It asks for these, and they are still to be published.
+    asked: VecDeque<(u64, PartId)>,
     runner: Option<Socket>,
     /// The runner was told that this is all.
     is_complete: bool,
@@ -236,6 +286,8 @@ struct Work {
     hints: HashMap<FilePath, Hint>,
     plan: Option<Arc<Plan>>,
     is_new: bool,
+    kept_in: Option<Arc<OwnedFd>>,
+    reopen: bool,
     runner: Option<Socket>,
     asked: VecDeque<(u64, PartId)>,
 }
@@ -250,38 +302,61 @@ impl Speaking {
                 self.parts = Parts::new(plan);
                 self.is_complete = false;
                 self.known.retain(|file, _| self.parts.of(file).is_some());
+                self.digests.retain(|file, _| self.parts.of(file).is_some());
                 self.told.clear();
                 self.look(false);
             }
-            let is_another = work.runner.is_some();
-            if let Some(runner) = work.runner {
-                self.runner = Some(runner);
-                self.is_complete = false;
-                self.told.clear();
-            }
-            let mut files: Vec<FilePath> = work.hints.keys().cloned().collect();
-            self.known.extend(work.hints);
-            if is_another || work.is_new {
-                files = self.known.keys().cloned().collect();
-            }
-            let spoken = self.speak(work.plan.filter(|_| is_another || work.is_new), files);
-            let spoken = spoken.and_then(|()| self.answer(work.asked));
-            if let Err(err) = spoken.and_then(|()| self.complete()) {
-                // The keeper brings another.
-                log::debug!("the runner is gone: {err}");
-                self.runner = None;
+            if let Err(err) = self.go_on(work)
+                && let Some(runner) = self.runner.take()
+            {
+                // Neither may believe that the other one listens.
+                let _ = rustix::net::shutdown(&runner, Shutdown::Both);
+                log::debug!("the runner is not spoken with any more: {err}");
+                // One that has died is replaced; otherwise we meet again.
+                std::thread::sleep(AGAIN);
+                let _ = self.keeper.send(&ToKeeper::Estranged, &[]);
             }
         }
+    }
+
+    fn go_on(&mut self, work: Work) -> io::Result<()> {
+        let is_another = work.runner.is_some();
+        if let Some(runner) = work.runner {
+            self.runner = Some(runner);
+            self.is_complete = false;
+            self.told.clear();
+            self.asked.clear();
+        }
+        let mut files: Vec<FilePath> = work.hints.keys().cloned().collect();
+        self.known.extend(work.hints);
+        let is_all = is_another || work.is_new;
+        if is_all {
+            files = self.known.keys().cloned().collect();
+        }
+        if let (Some(runner), Some(plan), true) = (&self.runner, work.plan, is_all) {
+            let text = memory("plan", &serde_json::to_vec(&*plan)?)?;
+            let mut with = vec![text.as_fd()];
+            with.extend(work.kept_in.as_deref().map(AsFd::as_fd));
+            runner.send(&FromServer::Plan, &with)?;
+        }
+        if work.reopen {
+            self.send(&FromServer::Reopen)?;
+        }
+        self.asked.extend(work.asked);
+        self.answer()?;
+        self.speak(files)?;
+        self.complete()
     }
 
     fn wait(&self) -> Work {
         let mut waiting = self.hooking.waiting.lock();
         loop {
             let is_any = waiting.is_new
+                || waiting.reopen
                 || waiting.runner.is_some()
                 || !waiting.asked.is_empty()
                 || !waiting.hints.is_empty();
-            let looks = self.runner.is_some() && !self.is_complete;
+            let looks = self.runner.is_some() && !(self.is_complete && self.asked.is_empty());
             let timed_out = match (is_any, looks) {
                 (true, _) => true,
                 (false, true) => self.hooking.more.wait_for(&mut waiting, LOOK).timed_out(),
@@ -295,6 +370,8 @@ impl Speaking {
                     hints: std::mem::take(&mut waiting.hints),
                     plan: waiting.plan.clone(),
                     is_new: std::mem::take(&mut waiting.is_new),
+                    kept_in: waiting.kept_in.clone(),
+                    reopen: std::mem::take(&mut waiting.reopen),
                     runner: waiting.runner.take(),
                     asked: std::mem::take(&mut waiting.asked),
                 };
@@ -314,11 +391,7 @@ impl Speaking {
         }
     }
 
-    fn speak(&mut self, plan: Option<Arc<Plan>>, files: Vec<FilePath>) -> io::Result<()> {
-        if let (Some(runner), Some(plan)) = (&self.runner, plan) {
-            let text = serde_json::to_vec(&*plan)?;
-            runner.send(&FromServer::Plan, &[memory("plan", &text)?.as_fd()])?;
-        }
+    fn speak(&mut self, files: Vec<FilePath>) -> io::Result<()> {
         let (mut all, mut n_bytes) = (Vec::new(), 0);
         for file in files {
             if let Some(told) = self.tell(&file) {
@@ -345,86 +418,107 @@ impl Speaking {
 
     /// What is to be told of a file, if the runner does not know it.
     fn tell(&mut self, file: &FilePath) -> Option<Told> {
-        let runner = self.runner.is_some();
-        let (Some(hint), Some(part), true) = (self.known.get(file), self.parts.of(file), runner)
-        else {
-            return None;
-        };
-        let before = self.told.get(file);
-        let (ino, znode, shows) = match hint {
-            Hint::Gone => {
-                let znode: Arc<str> = match before {
-                    Some((_, told)) => Arc::clone(&told.znode),
-                    None => part.znode.as_str().into(),
-                };
-                (None, znode, Shows::Nothing)
-            }
-            Hint::Shows(znode, stat) => {
-                let ino = self.reader.find(file)?;
-                let digest = match before {
-                    Some((
-                        known,
-                        Told {
-                            shows: Shows::Content { digest, .. },
-                            ..
-                        },
-                    )) if *known == Some(ino) => digest.clone(),
-                    _ => Digest::of(&self.reader.content(ino)?.bytes().ok()?),
-                };
-                (Some(ino), znode.as_str().into(), shows(digest, stat))
+        self.runner.as_ref()?;
+        let hint = self.known.get(file)?.clone();
+        let part = Arc::clone(self.parts.of(file)?);
+        let name = file.to_string();
+        let rest = name.strip_prefix(&part.dest)?.into();
+        let (znode, shows) = match hint {
+            Hint::Gone => match self.told.get(file) {
+                Some(told) => (Arc::clone(&told.znode), Shows::Nothing),
+                None => (part.znode.as_str().into(), Shows::Nothing),
+            },
+            Hint::Shows { znode, stat, ino } => {
+                let shows = self.shows(file, &stat, ino);
+                (znode.as_str().into(), shows)
             }
         };
         let told = Told {
             part: part.id.clone(),
-            file: file.to_string().into(),
+            file: rest,
             znode,
             shows,
         };
-        if before.is_some_and(|(_, before)| *before == told) {
+        if self.told.get(file) == Some(&told) {
             return None;
         }
-        self.told.insert(file.clone(), (ino, told.clone()));
-        if ino.is_none() && part.id.kind == Kind::Tree {
-            // It may never come again.
+        if told.shows == Shows::Nothing && part.id.kind == Kind::Tree {
+            // It may never come again; and what is not told before all is, is not there.
             self.known.remove(file);
             self.told.remove(file);
+            self.digests.remove(file);
+        } else {
+            self.told.insert(file.clone(), told.clone());
         }
         Some(told)
     }
 
-    /// Gives the runner the content it asked for.
-    fn answer(&self, asked: VecDeque<(u64, PartId)>) -> io::Result<()> {
+    /// What the file shows, if it is what was hinted at; something later is hinted at soon.
+    fn shows(&mut self, file: &FilePath, stat: &Stat, hinted: Option<Ino>) -> Shows {
+        let found = self.reader.find(file);
+        let Some(ino) = found.filter(|ino| hinted.is_none_or(|hinted| hinted == *ino)) else {
+            return Shows::Something;
+        };
+        let digest = match self.digests.get(file) {
+            Some((known, digest)) if *known == ino => digest.clone(),
+            Some(_) | None => {
+                let Some(content) = self.content_of(ino) else {
+                    return Shows::Something;
+                };
+                let digest = Digest::of(&content);
+                self.digests.insert(file.clone(), (ino, digest.clone()));
+                digest
+            }
+        };
+        shows(digest, stat)
+    }
+
+    /// Gives the runner the content it asked for, where it is not about to change.
+    fn answer(&mut self) -> io::Result<()> {
         let Some(runner) = &self.runner else {
             return Ok(());
         };
-        for (run, part) in asked {
-            let found = self.content(&part);
-            let shows = match &found {
-                Some((shows, _)) => shows.clone(),
-                None => Shows::Nothing,
+        for (run, part) in std::mem::take(&mut self.asked) {
+            let Some((shows, content)) = self.content(&part) else {
+                self.asked.push_back((run, part));
+                continue;
             };
-            let content = found
-                .map(|(_, content)| memory("content", &content))
-                .transpose()?;
+            let content = content.map(|content| memory("content", &content));
+            let content = content.transpose()?;
             let with = content.as_ref().map(AsFd::as_fd);
-            runner.send(&FromServer::Content { run, shows }, with.as_slice())?;
+            let answer = FromServer::Content { run, part, shows };
+            runner.send(&answer, with.as_slice())?;
         }
         Ok(())
     }
 
-    fn content(&self, part: &PartId) -> Option<(Shows, Vec<u8>)> {
+    /// None where something was published of which nobody has said yet what it is.
+    fn content(&self, part: &PartId) -> Option<(Shows, Option<Bytes>)> {
+        let nothing = Some((Shows::Nothing, None));
         let mut parts = self.parts.0.iter();
-        let (file, part) = parts.find(|(_, found)| found.id == *part)?;
-        let content = self.reader.content(self.reader.find(file)?)?;
-        let content = content.bytes().ok()?.to_vec();
+        let Some((file, part)) = parts.find(|(_, found)| found.id == *part) else {
+            return nothing;
+        };
+        let Some(ino) = self.reader.find(file) else {
+            return nothing;
+        };
+        let Some(content) = self.content_of(ino) else {
+            return Some((Shows::Something, None));
+        };
         let stat = match self.known.get(file) {
-            Some(Hint::Shows(_, stat)) => *stat,
+            Some(Hint::Shows { stat, ino: of, .. }) if of.is_none_or(|of| of == ino) => *stat,
+            Some(Hint::Shows { .. } | Hint::Gone) => return None,
             // What a server before has shown; of this one nobody has heard yet.
-            Some(Hint::Gone) | None => self
+            None => self
                 .reader
                 .known_stat(&ZnodePath::parse(&part.znode).ok()?)?,
         };
-        Some((shows(Digest::of(&content), &stat), content))
+        Some((shows(Digest::of(&content), &stat), Some(content)))
+    }
+
+    /// The content of a file, where it can be read.
+    fn content_of(&self, ino: Ino) -> Option<Bytes> {
+        self.reader.content(ino)?.bytes().ok()
     }
 
     /// Tells the runner that this is all, once everything was heard of.
@@ -434,7 +528,7 @@ impl Speaking {
         }
         self.look(true);
         let files = self.known.keys().cloned().collect();
-        self.speak(None, files)?;
+        self.speak(files)?;
         self.is_complete = true;
         self.send(&FromServer::Complete)
     }

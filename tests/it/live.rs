@@ -82,6 +82,7 @@ impl Live {
             .unwrap();
         let acl = fuser::SessionACL::All;
         let session = fuser::Session::from_fd(files, device, acl, config).unwrap();
+        files_of.ahead().use_notifier(session.notifier());
         let pollers = files_of.pollers();
         let publishers = files_of.publishers();
         let ends = (writer, tree.clone());

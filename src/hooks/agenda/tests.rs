@@ -102,18 +102,22 @@ impl World {
     }
 
     fn told(&mut self, part: PartId, file: &str, content: u32) {
+        self.told_of(part, file, shows(content));
+    }
+
+    fn told_of(&mut self, part: PartId, file: &str, shows: Shows) {
         let told = Told {
             part,
             file: file.into(),
             znode: format!("/{file}").into(),
-            shows: shows(content),
+            shows,
         };
         self.agenda.told(&told, self.now);
         self.keep();
     }
 
     fn node(&mut self, content: u32) {
-        self.told(PartId::node("a"), "a", content);
+        self.told(PartId::node("a"), "", content);
     }
 
     fn pass(&mut self, milliseconds: u64) {
@@ -259,6 +263,27 @@ fn parallel_mode_runs_for_each_at_once() {
         world.ended(&run, 0);
     }
     world.nothing();
+}
+
+#[test]
+fn what_one_run_has_done_is_not_what_another_one_does() {
+    let mut world = World::tree(|hook| hook.run_mode = RunMode::Parallel);
+    let tree = || PartId::tree("t");
+    world.told(tree(), "/a", 1);
+    world.told(tree(), "/b", 1);
+    world.agenda.complete(world.now);
+    world.told(tree(), "/a", 2);
+    let first = world.start();
+    world.told(tree(), "/b", 2);
+    let second = world.start();
+    world.ended(&second, 0);
+    world.dies(false);
+    world.told(tree(), "/a", 2);
+    world.told(tree(), "/b", 2);
+    world.agenda.complete(world.now);
+    let again = world.start();
+    assert_eq!(&*again.files[0].file, &*first.files[0].file);
+    assert_eq!(again.files.len(), 1);
 }
 
 #[test]
@@ -565,6 +590,8 @@ fn a_tree_says_which_files() {
     world.nothing();
     world.agenda.complete(world.now);
     world.nothing();
+    world.told_of(tree(), "t/b", Shows::Something);
+    world.nothing();
     change(&mut world, "t/a", 2);
     let first = world.start();
     assert_eq!(files(&first), [("t/a".into(), Event::Changed)]);
@@ -632,6 +659,53 @@ fn content_that_is_newer_than_what_was_told_is_run_for_once() {
     world.node(0);
     let run = world.start();
     assert_eq!((run.event, wants_content(&run)), (Event::Deleted, false));
+}
+
+#[test]
+fn what_left_a_tree_while_nobody_told_is_deleted() {
+    let mut world = World::tree(|_| ());
+    let tree = || PartId::tree("t");
+    for file in ["t/a", "t/b", "t/c"] {
+        world.told(tree(), file, 1);
+    }
+    world.agenda.complete(world.now);
+    // Another server, or another runner: what it does not tell is not there. One cannot be read.
+    for dies in [false, true] {
+        match dies {
+            true => world.dies(false),
+            false => world.agenda.plan(&world.plan, false, world.now),
+        }
+        world.told(tree(), "t/a", 1);
+        world.told_of(tree(), "t/c", Shows::Something);
+        world.nothing();
+        world.agenda.complete(world.now);
+        if !dies {
+            let run = world.start();
+            let files: Vec<_> = run.files.iter().map(|it| (&*it.file, it.event)).collect();
+            assert_eq!(files, [("t/b", Event::Deleted)]);
+            world.ended(&run, 0);
+        }
+    }
+    world.nothing();
+}
+
+#[test]
+fn a_file_that_stands_elsewhere_has_not_changed() {
+    let mut world = World::one(|_| ());
+    world.node(1);
+    world.node(2);
+    let run = world.start();
+    world.plan.parts[0].dest = "b".into();
+    world.agenda.plan(&world.plan, false, world.now);
+    world.node(2);
+    world.ended(&run, 1);
+    world.nothing();
+    world.dies(true);
+    world.node(2);
+    let run = world.start();
+    assert_eq!((run.files.len(), version(&run)), (1, Some(2)));
+    world.ended(&run, 0);
+    world.nothing();
 }
 
 #[derive(Debug, Clone)]

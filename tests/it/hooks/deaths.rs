@@ -171,3 +171,48 @@ fn an_upgrade_starts_nothing_twice() {
     hooked.wait_for_lines("out", &["1", "2", "3"]);
     assert_eq!(hooked.standing("h")["failures"], 0);
 }
+
+#[test]
+fn what_leaves_a_tree_while_processes_die_is_told() {
+    let lines = "trees.t.source = /t
+        trees.t.hooks = h
+        hooks.h.pipe_stdin = events
+        hooks.h.command = cat >> $DIR/out";
+    let hooked = Hooked::start_with("tree-deaths", lines, &["--restart-at-once"], |sandbox| {
+        let znodes = (0..20).map(|n| (format!("/t/{n}"), "1"));
+        sandbox.admin.create_many(znodes);
+    });
+    for n in 0..20 {
+        let victim = match n % 2 {
+            0 => pid_of_runner(&hooked),
+            _ => processes(&hooked.mount)[0],
+        };
+        hooked.sandbox.admin.delete(&format!("/t/{n}"));
+        kill(victim);
+        let process = if n % 2 == 0 { "runner" } else { "server" };
+        next_of(&hooked.mount, process, victim);
+        let wanted = format!("/t/{n}\"");
+        wait_until(SOON, "the deletion is told", || {
+            let lines = hooked.lines("out");
+            let mut deleted = lines.iter().filter(|line| line.contains("\"deleted\""));
+            deleted.any(|line| line.contains(&wanted))
+        });
+    }
+}
+
+#[test]
+fn a_retiring_runner_keeps_to_the_limits_of_its_commands() {
+    let hooked = start(
+        "retires",
+        &hook("timeout = 1 seconds\ncommand = echo $LIVEDATA_VERSION >> $DIR/out; exec sleep 1000"),
+    );
+    hooked.set("2");
+    hooked.wait_for_lines("out", &["1"]);
+    let runner = pid_of_runner(&hooked);
+    let [server, _] = processes(&hooked.mount);
+    hooked.mount.signal(Signal::USR2);
+    next_of(&hooked.mount, "server", server);
+    wait_until(SOON, "it makes room", || pid_of_runner(&hooked) != runner);
+    // What had failed is told to the next one as what it is: not run for.
+    wait_until(SOON, "it is tried again", || hooked.lines("out").len() == 2);
+}

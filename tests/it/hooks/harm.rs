@@ -85,6 +85,27 @@ fn what_a_command_leaves_in_the_background_ends_with_the_mount() {
     });
 }
 
+#[test]
+fn what_is_left_of_a_group_that_was_told_to_end_is_killed_before_it_runs_again() {
+    let hooked = Hooked::start(
+        "pipeline",
+        &hook(
+            "timeout = 500 milliseconds
+            kill_timeout = 500 milliseconds
+            command = (trap '' TERM; sh -c 'echo $PPID' >> $DIR/pids; while :; do sleep 0.01; done) | cat",
+        ),
+    );
+    hooked.set("2");
+    hooked.wait_standing("h", "it runs", |hook| hook["running"][0].is_u64());
+    hooked.set("3");
+    wait_until(SOON, "it runs again", || hooked.lines("pids").len() == 2);
+    let first = Pid::from_raw(hooked.lines("pids")[0].parse().unwrap()).unwrap();
+    wait_until(SOON, "the first is buried", || {
+        rustix::process::test_kill_process(first).is_err()
+    });
+    assert!(hooked.mount.n_logged("is killed") >= 1);
+}
+
 fn has_zombies(hooked: &Hooked) -> bool {
     let runner = pid_of_runner(hooked);
     let children = fs::read_to_string(format!("/proc/{runner}/task/{runner}/children")).unwrap();

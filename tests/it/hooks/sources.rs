@@ -73,6 +73,28 @@ fn the_first_hooks_may_come_later() {
 }
 
 #[test]
+fn a_tree_that_is_there_may_get_a_hook() {
+    let tree = "# one more line above it\ntrees.t.source = /t";
+    let hooked = Hooked::start_with(
+        "tree-later",
+        "nodes.a.source = /t/a\nnodes.a.hooks = h\nhooks.h.command = true\ntrees.t.source = /t",
+        &[],
+        |sandbox| {
+            sandbox.admin.create_many([("/t/a", "1"), ("/t/b", "1")]);
+        },
+    );
+    let more = format!(
+        "{tree}\ntrees.t.hooks = load\nhooks.load.run_on_load = true\n\
+         hooks.load.command = echo $LIVEDATA_EVENT $LIVEDATA_N_FILES >> {}/out",
+        hooked.dir.path().display()
+    );
+    hooked.mount.reload(&config(&hooked.sandbox.hosts(), &more));
+    hooked.wait_for_lines("out", &["load 3"]);
+    hooked.sandbox.admin.set("/t/b", "2");
+    hooked.wait_for_lines("out", &["load 3", "changed 1"]);
+}
+
+#[test]
 fn the_status_shows_each_hook() {
     let hooked = Hooked::start("hook-status", &hook("command = exit 4\nretries = 0"));
     hooked.set("2");

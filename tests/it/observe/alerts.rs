@@ -61,7 +61,8 @@ fn the_alerts_are_about_metrics_there_are() {
     sandbox.admin.create("/a", "1");
     let cache = tempfile::tempdir().unwrap();
     let lines = format!(
-        "cache.dir = {}\nnodes.a.source = /a\nnodes.absent.source = /absent",
+        "cache.dir = {}\nnodes.a.source = /a\nnodes.absent.source = /absent\n\
+         nodes.a.hooks = h\nhooks.h.command = true",
         cache.path().display()
     );
     let mount = Mount::start(&config(&sandbox.hosts(), &lines));
