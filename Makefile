@@ -31,6 +31,8 @@ lint:
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 	python3 tests/lint-dependencies.py
+	for script in tests/*.sh .ci/run; do bash -n "$$script" || exit 1; done
+	if command -v ruby >/dev/null; then ruby -c Vagrantfile; else echo "no ruby: Vagrantfile unread"; fi
 
 # A private ZooKeeper, three files, one change. ARGS=--once ends by itself.
 demo:

@@ -36,7 +36,8 @@
 //! |   | [`logging`] | where the log goes |
 //!
 //! The binaries `livedata-fuse` and `livedata-writer` are command lines and exit codes. What nothing
-//! safer wraps is in `sys`, the one place with unsafe code; what both the record and the cache verify
+//! safer wraps is in `sys`, the one place with unsafe code; what the server and the publisher keep of
+//! root's rights is in `privileges`; what both the record and the cache verify
 //! their bytes with is in `checksum`, tables by inode numbers are in `numbers`, and contents on disk are
 //! in `spill`, below `content`.
 //!
@@ -114,6 +115,7 @@ pub mod mirror;
 pub mod mountpoint;
 mod numbers;
 pub mod path;
+mod privileges;
 pub mod processes;
 pub mod publish;
 pub mod publisher;

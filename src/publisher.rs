@@ -13,6 +13,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::keeper;
+use crate::privileges;
 use crate::processes::{Done, STAGING, SystemCall, ToPublisher};
 use crate::wire::Socket;
 
@@ -21,7 +22,8 @@ const DIRECTORY: Mode = Mode::from_raw_mode(0o555);
 
 /// The main of the publisher process.
 pub fn main() -> ExitCode {
-    let worked = keeper::bind_to_parent("livedata-publish")
+    let worked = privileges::keep_those_for_files()
+        .and_then(|()| keeper::bind_to_parent("livedata-publish"))
         .and_then(|()| io::stdin().as_fd().try_clone_to_owned())
         .and_then(|server| run(&Socket::from(server)));
     match worked {

@@ -44,6 +44,7 @@ use crate::fuse::{LiveData, Requests};
 use crate::keeper;
 use crate::logging::{self, Logging};
 use crate::mirror::Command;
+use crate::privileges;
 use crate::processes::{Lost, Start, ToKeeper, ToServer};
 use crate::publish::Publishing;
 use crate::record::{Handed, Record, RecordError};
@@ -179,6 +180,7 @@ pub fn main() -> ExitCode {
 
 /// Takes the socket to the keeper from stdin.
 fn connect() -> io::Result<Socket> {
+    privileges::keep_those_for_files()?;
     keeper::bind_to_parent("livedata-server")?;
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;

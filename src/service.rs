@@ -22,6 +22,7 @@ pub fn zookeeper_to_read(config: &Config) -> ZooKeeper {
 /// credentials are configured; certificates likewise.
 pub fn zookeeper(config: &Config) -> ZooKeeper {
     let (secrets, names) = (config.secrets.clone(), config.zookeeper.credentials.clone());
+    let warned = config::secrets::Warned::default();
     let tls = config.zookeeper.tls.as_ref().map(|tls| Tls {
         ca_cert: tls.ca_cert.clone(),
         identity: tls.identity.clone(),
@@ -32,7 +33,7 @@ pub fn zookeeper(config: &Config) -> ZooKeeper {
         config.zookeeper.timeout,
         Box::new(move || match names.is_empty() {
             true => Ok(Vec::new()),
-            false => config::secrets::read(&secrets, &names)
+            false => config::secrets::read(&secrets, &names, &warned)
                 .map_err(|err| format!("{:#}", anyhow::Error::new(err))),
         }),
     )

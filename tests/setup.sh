@@ -40,6 +40,8 @@ need attr getfattr
 # For promtool, which tests the metrics and the alerts.
 [ -z "$with_python" ] || need prometheus promtool
 [ "${1-}" != --bench ] || need libzookeeper-mt-dev /usr/include/zookeeper/zookeeper.h
+# `make lint` has it read the Vagrantfile.
+[ -z "$with_python" ] || need ruby ruby
 # Crates bring some C and assembler to compile, and a linker is needed anyway.
 need gcc cc
 need libc6-dev /usr/include/stdio.h

@@ -35,16 +35,23 @@ pub struct Content {
     mtime: (i64, i64),
 }
 
+impl Content {
+    /// That of a file of which this was found.
+    pub fn of(found: &Metadata) -> Self {
+        Self {
+            device: found.dev(),
+            ino: found.ino(),
+            length: found.len(),
+            mtime: (found.mtime(), found.mtime_nsec()),
+        }
+    }
+}
+
 impl Stamp {
     /// That of a file of which this was found.
     pub fn of(found: &Metadata) -> Self {
         Self {
-            content: Content {
-                device: found.dev(),
-                ino: found.ino(),
-                length: found.len(),
-                mtime: (found.mtime(), found.mtime_nsec()),
-            },
+            content: Content::of(found),
             ctime: (found.ctime(), found.ctime_nsec()),
             mode: found.mode(),
             uid: found.uid(),

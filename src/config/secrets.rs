@@ -1,13 +1,21 @@
 //! Credentials by name, from the secrets that Baseplate's sidecar or a CSI volume writes.
 //!
 //! No error and no `Debug` here shows a value: not even where it is no JSON, no base64, or no text.
+//!
+//! Files that others can read are read all the same, as Baseplate does, with a warning.
 
-use std::io;
+use std::collections::HashMap;
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use base64::Engine;
+use parking_lot::Mutex;
 use serde_json::Value;
 use thiserror::Error;
+
+use super::dropin_dir::Content;
 
 /// Where credentials come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,12 +57,56 @@ pub enum SecretsError {
     },
 }
 
+/// What was warned of already: each content of a file that others can reach, once.
+#[derive(Debug, Default)]
+pub struct Warned(Mutex<HashMap<PathBuf, Content>>);
+
+impl Warned {
+    /// The warning of a file that is open, unless it was given before.
+    fn warning(&self, file: &Path, found: &Metadata) -> Option<String> {
+        let mode = found.mode() & 0o7777;
+        let mut warned = self.0.lock();
+        if mode & 0o006 == 0 || !others_get_to(file) {
+            // Should it be opened to others again, that is news.
+            warned.remove(file);
+            return None;
+        }
+        let content = Content::of(found);
+        let is_news = warned.insert(file.into(), content) != Some(content);
+        is_news.then(|| {
+            let can = if mode & 0o002 == 0 { "read" } else { "write" };
+            format!(
+                "everybody on this host can {can} the secrets file {} (mode {mode:04o}); chmod o-rwx it",
+                file.display()
+            )
+        })
+    }
+}
+
+/// Whether everybody may pass through the directories that lead to a file.
+fn others_get_to(file: &Path) -> bool {
+    let Ok(file) = file.canonicalize() else {
+        return true;
+    };
+    let closed = |directory: &Path| {
+        directory
+            .metadata()
+            .is_ok_and(|found| found.mode() & 1 == 0)
+    };
+    !file.ancestors().skip(1).any(closed)
+}
+
 /// The `user:password` values of the secrets `names`, in their order. Touches no file if there are
-/// none.
-pub fn read(secrets: &Secrets, names: &[String]) -> Result<Vec<Vec<u8>>, SecretsError> {
+/// none. Warns of files that others can reach, unless that is `warned` of already.
+pub fn read(
+    secrets: &Secrets,
+    names: &[String],
+    warned: &Warned,
+) -> Result<Vec<Vec<u8>>, SecretsError> {
     if names.is_empty() {
         return Ok(Vec::new());
     }
+    let json = |file: &Path| json(file, warned);
     match secrets.provider {
         Provider::Vault => {
             let file = &secrets.path;
@@ -127,8 +179,17 @@ fn base64_as_python(text: &str) -> Option<Vec<u8>> {
     base64::engine::general_purpose::STANDARD.decode(kept).ok()
 }
 
-fn json(file: &Path) -> Result<Value, SecretsError> {
-    let bytes = std::fs::read(file).map_err(|source| SecretsError::Read {
+fn json(file: &Path, warned: &Warned) -> Result<Value, SecretsError> {
+    let read = || {
+        let mut opened = File::open(file)?;
+        if let Some(warning) = warned.warning(file, &opened.metadata()?) {
+            log::warn!("{warning}");
+        }
+        let mut bytes = Vec::new();
+        opened.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|source| SecretsError::Read {
         file: file.into(),
         source,
     })?;
@@ -152,6 +213,9 @@ fn wrong(file: &Path, message: &str) -> SecretsError {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     /// Reads the secret `s` of `provider` from `content`; the file's directory is cut from errors.
@@ -163,13 +227,17 @@ mod tests {
         };
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(&file, content).unwrap();
-        read(&Secrets { path, provider }, &["s".into()])
-            .map(|values| String::from_utf8(values.concat()).unwrap())
-            .map_err(|error| {
-                assert!(!format!("{error:?}").contains("hunter"), "{error:?}");
-                let place = format!("{}/", directory.path().display());
-                error.to_string().replace(&place, "")
-            })
+        read(
+            &Secrets { path, provider },
+            &["s".into()],
+            &Warned::default(),
+        )
+        .map(|values| String::from_utf8(values.concat()).unwrap())
+        .map_err(|error| {
+            assert!(!format!("{error:?}").contains("hunter"), "{error:?}");
+            let place = format!("{}/", directory.path().display());
+            error.to_string().replace(&place, "")
+        })
     }
 
     #[test]
@@ -258,9 +326,11 @@ mod tests {
             path: "/nowhere/at/all".into(),
             provider: Provider::Vault,
         };
-        assert_eq!(read(&secrets, &[]).unwrap(), Vec::<Vec<u8>>::new());
+        let warned = Warned::default();
+        assert_eq!(read(&secrets, &[], &warned).unwrap(), Vec::<Vec<u8>>::new());
         let message = |secrets: &Secrets, name: &str| {
-            read(secrets, &[name.to_owned()]).unwrap_err().to_string()
+            let read = read(secrets, &[name.to_owned()], &warned);
+            read.unwrap_err().to_string()
         };
         assert_eq!(
             message(&secrets, "s"),
@@ -275,5 +345,36 @@ mod tests {
             message(&secrets, "../s"),
             "/nowhere/at/all: secret not found: '../s'"
         );
+    }
+
+    #[test]
+    fn each_content_that_others_can_read_is_warned_of_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, warned) = (directory.path().join("f"), Warned::default());
+        let chmod = |path: &Path, mode| {
+            std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        };
+        let warning = || {
+            let warning = warned.warning(&file, &file.metadata().unwrap());
+            warning.map(|warning| warning.replace(file.to_str().unwrap(), "F"))
+        };
+        chmod(directory.path(), 0o755);
+        std::fs::write(&file, "1").unwrap();
+        chmod(&file, 0o440);
+        assert_eq!(warning(), None);
+        chmod(&file, 0o644);
+        let expected =
+            "everybody on this host can read the secrets file F (mode 0644); chmod o-rwx it";
+        assert_eq!(warning().unwrap(), expected);
+        assert_eq!(warning(), None, "said before");
+        std::fs::write(&file, "22").unwrap();
+        assert_eq!(warning().unwrap(), expected, "another content");
+        chmod(&file, 0o600);
+        assert_eq!(warning(), None);
+        chmod(&file, 0o602);
+        assert!(warning().unwrap().contains("can write"), "opened again");
+        chmod(&file, 0o644);
+        chmod(directory.path(), 0o700);
+        assert_eq!(warning(), None, "nobody gets there");
     }
 }

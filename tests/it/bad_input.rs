@@ -182,7 +182,10 @@ fn secrets_that_cannot_be_had_are_said() {
     ] {
         let place = Place::new(&config);
         if let Some(content) = content {
-            fs::write(place.path("secrets.json"), content).unwrap();
+            let file = place.path("secrets.json");
+            fs::write(&file, content).unwrap();
+            // Others could read it, of which there would be a line, too.
+            fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
         }
         let ran = place.mount(&["--wait", "3s"]);
         assert_eq!(ran.code, Some(0), "{ran:?}");

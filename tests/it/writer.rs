@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -465,6 +466,9 @@ fn credentials_come_from_the_secrets_file() {
         "secret/other": {"type": "credential", "value": "x"}}}"#;
     let config = fs::read_to_string(desk.path("config.ini")).unwrap();
     desk.file("secrets.json", secrets);
+    // Others could read it, of which there would be a line, too.
+    let own = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(desk.path("secrets.json"), own).unwrap();
     let with = |names: &str| {
         desk.file(
             "config.ini",
