@@ -4,10 +4,25 @@ CARGO ?= cargo
 ARGS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: build test soak bench-recovery bench-takeover lint demo clean
+.PHONY: build static deb renew test soak bench-recovery bench-takeover lint demo clean
 
 build:
 	$(CARGO) build --locked --release
+
+# Programs that need no library of the host, for where nothing may be installed.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+static:
+	RUSTFLAGS="-C target-feature=+crt-static" \
+		$(CARGO) build --locked --release --bins --target $(HOST)
+	@echo target/$(HOST)/release/livedata-fuse target/$(HOST)/release/livedata-writer
+
+# A Debian package, in target/.
+deb: build
+	dist/make-deb.sh
+
+# The manual pages and completions in dist, after a change to the command lines.
+renew:
+	LIVEDATA_BLESS=1 $(CARGO) test --locked --test it dist::generated
 
 # All tests: real ZooKeeper servers, real mounts. As root, for some look through other users' eyes.
 test:

@@ -38,6 +38,12 @@ need patch patch
 need attr getfattr
 # For promtool, which tests the metrics and the alerts.
 [ -z "$with_python" ] || need prometheus promtool
+# The unit is verified, and the package made and installed into a directory.
+if [ -n "$with_python" ]; then
+    need systemd systemd-analyze
+    need binutils objdump
+    need xz-utils xz
+fi
 # Crates bring some C and assembler to compile, and a linker is needed anyway.
 need gcc cc
 need libc6-dev /usr/include/stdio.h

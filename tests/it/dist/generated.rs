@@ -1,8 +1,4 @@
-//! The manual pages and completions are what the command lines say. When these have changed:
-//!
-//! ```text
-//! LIVEDATA_BLESS=1 cargo test --locked --test it dist::generated
-//! ```
+//! The manual pages and completions are what the command lines say. `make renew` writes them anew.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,6 +7,7 @@ use std::path::Path;
 use clap::builder::StyledStr;
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
+use clap_mangen::Man;
 
 use super::file;
 
@@ -37,12 +34,14 @@ fn shown(command: &Command) -> Command {
     let mut new = Command::new(name(command.get_name()))
         .about(text(command.get_about()))
         .long_about(text(command.get_long_about()))
-        .after_help(text(command.get_after_help()))
         .args(command.get_arguments().filter(|it| !it.is_hide_set()))
         .subcommand_required(command.is_subcommand_required_set())
         .disable_help_subcommand(true);
     if let Some(version) = command.get_version() {
         new = new.version(name(version));
+    }
+    if let Some(help) = command.get_after_help() {
+        new = new.after_help(help.clone());
     }
     let subcommands = command.get_subcommands().filter(|it| !it.is_hide_set());
     new.subcommands(subcommands.map(shown).collect::<Vec<_>>())
@@ -50,11 +49,35 @@ fn shown(command: &Command) -> Command {
 
 #[test]
 fn the_manual_pages_say_what_help_says() {
-    let made = tempfile::tempdir().unwrap();
-    for command in commands() {
-        clap_mangen::generate_to(command, made.path()).unwrap();
+    let mut made = BTreeMap::new();
+    for mut command in commands() {
+        // It gives the subcommands their long names.
+        command.build();
+        for page in command.get_subcommands().chain([&command]) {
+            let page =
+                Man::new(page.clone()).source(concat!("livedata-fuse ", env!("CARGO_PKG_VERSION")));
+            let mut text = Vec::new();
+            page.render(&mut text).unwrap();
+            let text = String::from_utf8(text).unwrap();
+            made.insert(page.get_filename(), with_examples_as_they_are(&text));
+        }
     }
-    compare("dist/man", files(made.path()));
+    compare("dist/man", made);
+}
+
+/// Lines that begin with a space are not filled up with spaces between their words.
+fn with_examples_as_they_are(page: &str) -> String {
+    let mut text = String::new();
+    let mut as_it_is = false;
+    for line in page.lines() {
+        if as_it_is != line.starts_with(' ') {
+            as_it_is = !as_it_is;
+            text += if as_it_is { ".nf\n" } else { ".fi\n" };
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
 }
 
 #[test]
@@ -95,11 +118,14 @@ fn compare(directory: &str, made: BTreeMap<String, String>) {
             fs::write(there.join(name), text).unwrap();
         }
     }
-    let renew = "LIVEDATA_BLESS=1 cargo test --locked --test it dist::generated";
+    let renew = "make renew";
     let names = |files: &BTreeMap<String, String>| files.keys().cloned().collect::<Vec<_>>();
     let found = files(&there);
     assert_eq!(names(&found), names(&made), "{directory}; renew: {renew}");
     for (name, text) in made {
-        assert!(found[&name] == text, "{directory}/{name} is stale; renew: {renew}");
+        assert!(
+            found[&name] == text,
+            "{directory}/{name} is stale; renew: {renew}"
+        );
     }
 }

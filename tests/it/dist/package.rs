@@ -39,13 +39,22 @@ fn install(place: &Place) {
     }
     for empty in ["status", "available"] {
         let path = place.path("root/var/lib/dpkg").join(empty);
-        fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
+        fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path)
+            .unwrap();
     }
     let mut command = place.command("dpkg");
     command
         .arg(format!("--root={}", place.path("root").display()))
         // The scripts run outside, knowing where it is.
-        .args(["--force-depends", "--force-not-root", "--force-script-chrootless", "-i"])
+        .args([
+            "--force-depends",
+            "--force-not-root",
+            "--force-script-chrootless",
+            "-i",
+        ])
         .arg(package());
     let ran = run(&mut command);
     assert_eq!(ran.code, Some(0), "{ran:?}");
@@ -66,7 +75,10 @@ fn it_holds_everything() {
         ("usr/share/man/man1/livedata-fuse-mount.1.gz", 0o644),
         ("usr/share/man/man1/livedata-writer.1.gz", 0o644),
         ("usr/share/bash-completion/completions/livedata-fuse", 0o644),
-        ("usr/share/fish/vendor_completions.d/livedata-writer.fish", 0o644),
+        (
+            "usr/share/fish/vendor_completions.d/livedata-writer.fish",
+            0o644,
+        ),
         ("usr/share/zsh/vendor-completions/_livedata-fuse", 0o644),
         ("usr/share/doc/livedata-fuse/copyright", 0o644),
         ("usr/share/doc/livedata-fuse/examples/alerts.yml", 0o644),
@@ -83,14 +95,20 @@ fn it_holds_everything() {
     let unit = fs::read_to_string(installed("lib/systemd/system/livedata-fuse@.service")).unwrap();
     assert!(unit.contains("\nExecStart=/usr/bin/livedata-fuse mount -f "));
     let completion = installed("usr/share/bash-completion/completions/livedata-fuse");
-    assert_eq!(run(place.command("bash").arg("-n").arg(completion)).code, Some(0));
+    assert_eq!(
+        run(place.command("bash").arg("-n").arg(completion)).code,
+        Some(0)
+    );
     // The examples mean what they should.
     for example in ["live.ini", "mount.d/example.ini"] {
         let example = installed("usr/share/doc/livedata-fuse/examples").join(example);
         assert!(example.exists(), "{}", example.display());
     }
     let mut check = place.command(installed("usr/bin/livedata-fuse"));
-    check.args(["check", "root/usr/share/doc/livedata-fuse/examples/live.ini"]);
+    check.args([
+        "check",
+        "root/usr/share/doc/livedata-fuse/examples/live.ini",
+    ]);
     let ran = run(&mut check);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     for file in ["myapp/flags.json", "myapp/limits.json", "services"] {
@@ -143,7 +161,11 @@ fn its_scripts_upgrade_what_runs_and_restart_nothing() {
         let script = "#!/bin/sh\necho \"${0##*/} $*\"\n";
         fs::create_dir_all(place.path("fake")).unwrap();
         fs::write(place.path("fake").join(fake), script).unwrap();
-        fs::set_permissions(place.path("fake").join(fake), PermissionsExt::from_mode(0o755)).unwrap();
+        fs::set_permissions(
+            place.path("fake").join(fake),
+            PermissionsExt::from_mode(0o755),
+        )
+        .unwrap();
     }
     let scripts = file("dist/deb");
     let called = |script: &str| {
@@ -162,9 +184,15 @@ fn its_scripts_upgrade_what_runs_and_restart_nothing() {
                 systemctl daemon-reload\n";
     assert_eq!(called("postinst configure"), made);
     let upgraded = "systemctl kill -s USR2 --kill-whom=main livedata-fuse@*.service\n";
-    assert_eq!(called("postinst configure 0.0.9"), format!("{made}{upgraded}"));
+    assert_eq!(
+        called("postinst configure 0.0.9"),
+        format!("{made}{upgraded}")
+    );
     assert_eq!(called("prerm upgrade 0.2.0"), "");
-    assert_eq!(called("prerm remove"), "systemctl stop livedata-fuse@*.service\n");
+    assert_eq!(
+        called("prerm remove"),
+        "systemctl stop livedata-fuse@*.service\n"
+    );
     assert_eq!(called("postrm upgrade 0.2.0"), "systemctl daemon-reload\n");
     assert_eq!(called("postrm purge"), "systemctl daemon-reload\n");
 }

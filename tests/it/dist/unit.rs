@@ -55,7 +55,10 @@ const NAMESPACE: [&str; 28] = [
 /// The unit, in a directory of its own, naming the program under test.
 fn unit() -> (TempDir, String) {
     let text = fs::read_to_string(file("dist/livedata-fuse@.service")).unwrap();
-    let text = text.replace("/usr/bin/livedata-fuse", env!("CARGO_BIN_EXE_livedata-fuse"));
+    let text = text.replace(
+        "/usr/bin/livedata-fuse",
+        env!("CARGO_BIN_EXE_livedata-fuse"),
+    );
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("livedata-fuse@.service"), &text).unwrap();
     (dir, text)
@@ -142,7 +145,10 @@ fn the_program_works_with_its_capabilities_and_systemd_hears_of_it() {
         panic!("one list of capabilities")
     };
     let denied = denied.strip_prefix('~').unwrap().to_lowercase();
-    let denied: Vec<_> = denied.split(' ').map(|it| it.replace("cap_", "-")).collect();
+    let denied: Vec<_> = denied
+        .split(' ')
+        .map(|it| it.replace("cap_", "-"))
+        .collect();
     let socket = UnixDatagram::bind(place.path("notify")).unwrap();
     socket.set_read_timeout(Some(SOON)).unwrap();
     let [start] = values(&unit, "ExecStart")[..] else {
@@ -197,7 +203,7 @@ fn services_with_namespaces_of_their_own_see_the_mount() {
              unshare --mount --propagation slave sh -c 'echo >entered; exec sleep 600' >/dev/null &
              read nothing <entered
          }}
-         within() {{ nsenter --mount=/proc/$1/ns/mnt cat {root}/a.json; echo; }}
+         within() {{ nsenter --mount=/proc/$1/ns/mnt cat {root}/a.json && echo; }}
          service; before=$!
          $LIVEDATA mount config.ini mnt >/dev/null
          service; after=$!
@@ -207,7 +213,7 @@ fn services_with_namespaces_of_their_own_see_the_mount() {
          kill $before $after"
     );
     let ran = place.in_namespace(&script);
-    assert_eq!(ran.stdout, "one\none\n\ngone\n\ngone\n", "{ran:?}");
+    assert_eq!(ran.stdout, "one\none\ngone\ngone\n", "{ran:?}");
     place.wait_until_gone();
 }
 
