@@ -10,11 +10,11 @@ build:
 	$(CARGO) build --locked --release
 
 # Programs that need no library of the host, for where nothing may be installed.
-HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 static:
+	host=$$(rustc -vV | sed -n 's/^host: //p') && \
 	RUSTFLAGS="-C target-feature=+crt-static" \
-		$(CARGO) build --locked --release --bins --target $(HOST)
-	@echo target/$(HOST)/release/livedata-fuse target/$(HOST)/release/livedata-writer
+		$(CARGO) build --locked --release --bins --target "$$host" && \
+	echo "they are in target/$$host/release"
 
 # A Debian package, in target/.
 deb: build
