@@ -4,9 +4,10 @@
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use livedata::mountpoint::Options;
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 
 use super::file;
@@ -188,6 +189,42 @@ fn the_program_works_with_its_capabilities_and_systemd_hears_of_it() {
     process::signal(&child, Signal::TERM);
     assert_eq!(process::wait(&mut child, SOON).unwrap().code(), Some(0));
     place.assert_gone();
+}
+
+#[test]
+fn when_the_watchdog_bites_the_mount_ends_in_order() {
+    let sandbox = Sandbox::new("watchdog");
+    sandbox.admin.create("/a", "one");
+    let place = Place::new(&crate::commands::config(&sandbox.hosts(), ""));
+    let (_dir, unit) = unit();
+    assert_eq!(values(&unit, "WatchdogSignal"), ["SIGTERM"]);
+    let socket = UnixDatagram::bind(place.path("notify")).unwrap();
+    // Many times as long as signs of life are apart.
+    socket
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    let mut command = place.command(place.program());
+    command
+        .args(["mount", "-f", "config.ini", "mnt"])
+        .env("NOTIFY_SOCKET", place.path("notify"))
+        .env("WATCHDOG_USEC", "200000");
+    let mut child = place.start_command(&mut command);
+    wait_until(SOON, "it is mounted", || place.is_mounted());
+    let hears = || socket.recv(&mut [0; 1000]).is_ok();
+    assert!(hears() && hears() && hears());
+    let server = place.servers()[0];
+    kill_process(server, Signal::STOP).unwrap();
+    // What was said before is heard first.
+    let deadline = Instant::now() + SOON;
+    while hears() {
+        assert!(
+            Instant::now() < deadline,
+            "a stopped server gives signs of life"
+        );
+    }
+    process::signal(&child, Signal::TERM);
+    assert_eq!(process::wait(&mut child, SOON).unwrap().code(), Some(0));
+    place.wait_until_gone();
 }
 
 #[test]
