@@ -4,17 +4,10 @@ CARGO ?= cargo
 ARGS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: build static deb renew test soak bench-recovery bench-takeover lint demo clean
+.PHONY: build deb renew test soak bench-recovery bench-takeover lint demo clean
 
 build:
 	$(CARGO) build --locked --release
-
-# Programs that need no library of the host, for where nothing may be installed.
-static:
-	host=$$(rustc -vV | sed -n 's/^host: //p') && \
-	RUSTFLAGS="-C target-feature=+crt-static" \
-		$(CARGO) build --locked --release --bins --target "$$host" && \
-	echo "they are in target/$$host/release"
 
 # A Debian package, in target/.
 deb: build

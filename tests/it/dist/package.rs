@@ -117,6 +117,31 @@ fn it_holds_everything() {
 }
 
 #[test]
+fn the_programs_need_the_c_library_only() {
+    let place = Place::new("");
+    install(&place);
+    for program in ["livedata-fuse", "livedata-writer"] {
+        let mut command = place.command("objdump");
+        let ran = run(command
+            .arg("-p")
+            .arg(place.path("root/usr/bin").join(program)));
+        let needed = |line: &str| {
+            line.trim()
+                .strip_prefix("NEEDED")
+                .map(|it| it.trim().to_owned())
+        };
+        let needed: Vec<_> = ran.stdout.lines().filter_map(needed).collect();
+        assert!(needed.contains(&"libc.so.6".to_owned()), "{needed:?}");
+        let known = |name: &String| {
+            ["libc.", "libm.", "libgcc_s.", "ld-linux"]
+                .iter()
+                .any(|it| name.starts_with(it))
+        };
+        assert!(needed.iter().all(known), "{needed:?}");
+    }
+}
+
+#[test]
 fn what_is_installed_mounts_and_an_upgrade_is_not_noticed() {
     let sandbox = Sandbox::new("package");
     sandbox.admin.create("/a", "one");
