@@ -4,10 +4,18 @@ CARGO ?= cargo
 ARGS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: build test soak bench lint demo clean
+.PHONY: build deb renew test soak bench lint demo clean
 
 build:
 	$(CARGO) build --locked --release
+
+# A Debian package, in target/.
+deb: build
+	dist/make-deb.sh
+
+# The manual pages and completions in dist, after a change to the command lines.
+renew:
+	LIVEDATA_BLESS=1 $(CARGO) test --locked --test it dist::generated
 
 # All tests: real ZooKeeper servers, real mounts. As root, for some look through other users' eyes.
 test:

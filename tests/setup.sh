@@ -42,6 +42,12 @@ need attr getfattr
 [ "${1-}" != --bench ] || need libzookeeper-mt-dev /usr/include/zookeeper/zookeeper.h
 # `make lint` has it read the Vagrantfile.
 [ -z "$with_python" ] || need ruby ruby
+# The unit is verified, and the package made and installed into a directory.
+if [ -n "$with_python" ]; then
+    need systemd systemd-analyze
+    need binutils objdump
+    need xz-utils xz
+fi
 # Crates bring some C and assembler to compile, and a linker is needed anyway.
 need gcc cc
 need libc6-dev /usr/include/stdio.h

@@ -10,6 +10,7 @@ mod bad_input;
 mod cache;
 mod commands;
 mod config;
+mod dist;
 mod files;
 mod flips;
 mod fuzzed;

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 /// Live configuration as files: ZooKeeper znodes on a read-only mount.
 #[derive(Debug, Parser)]
-#[command(name = "livedata-fuse", version, max_term_width = 100)]
+#[command(name = "livedata-fuse", version, max_term_width = 100, long_about = ABOUT)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -18,12 +18,16 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Mount, and go to the background once every file is there.
+    #[command(long_about = MOUNT)]
     Mount(Mount),
     /// Unmount.
+    #[command(long_about = UMOUNT)]
     Umount(Umount),
     /// Parse a configuration and print what it means; contacts nobody.
+    #[command(long_about = CHECK)]
     Check(Check),
     /// Show how a mount is, or wait for it: exit 0 healthy, 1 degraded, 2 not a mount.
+    #[command(long_about = STATUS)]
     Status(Status),
     /// Answer the kernel (started by mount).
     #[command(name = livedata::processes::SERVER_COMMAND, hide = true)]
@@ -127,6 +131,74 @@ pub(crate) struct Check {
     /// The configuration file.
     pub(crate) config: PathBuf,
 }
+
+// What --help says first: how it looks when it is used. The manual pages say the same, in which a
+// line that begins with a space stands by itself.
+
+const ABOUT: &str = "\
+Live configuration as files: ZooKeeper znodes on a read-only mount.
+
+  livedata-fuse check live.ini                what it means, and all that is wrong with it
+  livedata-fuse mount live.ini /mnt/live      in the background, once every file is there
+  livedata-fuse status /mnt/live              how it is, and each file
+  livedata-fuse umount /mnt/live
+
+live.ini says where ZooKeeper is, and which znodes are which files:
+
+  [live-data]
+  zookeeper.hosts = zk01:2181,zk02:2181,zk03:2181
+  nodes.flags.source = /myapp/flags
+  nodes.flags.dest = myapp/flags.json
+
+A change in ZooKeeper is in /mnt/live/myapp/flags.json at once. Signals to the process \
+`livedata-fuse mount`: SIGHUP reads the configuration again, SIGTERM unmounts, and SIGUSR2 goes on as \
+the program that was installed since.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage.";
+
+const MOUNT: &str = "\
+Mount, and go to the background once every file is there.
+
+  livedata-fuse mount live.ini /mnt/live
+  livedata-fuse mount --wait 1m --strict live.ini /mnt/live
+  livedata-fuse mount -f live.ini /mnt/live   in the foreground, logging to stderr
+  mount -t fuse.livedata /etc/livedata/live.ini /mnt/live -o noexec
+
+In /etc/fstab:
+
+  /etc/livedata/live.ini /mnt/live fuse.livedata nofail,_netdev 0 0
+
+It is ready once every node was heard of, or --wait has run out: then a warning says what is \
+missing, and what comes later appears later. A node with `required = true` that is missing then \
+ends it with 1. Without root it mounts through fusermount3.";
+
+const UMOUNT: &str = "\
+Unmount.
+
+  livedata-fuse umount /mnt/live
+  livedata-fuse umount --lazy /mnt/live       also while files are open
+
+While files are open it exits with 1 and says so. What hangs or is dead is cleared away.";
+
+const CHECK: &str = "\
+Parse a configuration and print what it means; contacts nobody.
+
+  livedata-fuse check live.ini
+  livedata-fuse check --strict live.ini       exit 1 if there is anything to warn about
+  livedata-fuse check --json live.ini | jq '.nodes[].dest'
+
+The drop-ins of its mount.d are read, too. Warnings and errors name file, line and key.";
+
+const STATUS: &str = "\
+Show how a mount is, or wait for it: exit 0 healthy, 1 degraded, 2 not a mount.
+
+  livedata-fuse status /mnt/live
+  livedata-fuse status --json /mnt/live
+  livedata-fuse status --wait-for flags@7 /mnt/live     until it shows version 7 or a later one
+  livedata-fuse status --wait-fresh --timeout 1m /mnt/live
+
+The first line says what is wrong, if anything is. It answers when the process that serves files \
+does not, and then says so.";
 
 /// Reads the command line of this process; wrong usage ends it with 2.
 pub(crate) fn parse() -> Cli {

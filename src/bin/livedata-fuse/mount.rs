@@ -34,6 +34,7 @@ pub(crate) fn run(mut arguments: Mount) -> anyhow::Result<ExitCode> {
         options.add(list)?;
     }
     if !arguments.foreground && !arguments.in_background {
+        refuse_descriptor(&arguments.config)?;
         refuse_problems(&arguments)?;
         return background::start();
     }
@@ -151,6 +152,18 @@ fn refuse_hidden(config: &Path, mountpoint: &Path) -> anyhow::Result<()> {
     anyhow::ensure!(
         !config.starts_with(mountpoint),
         "{}: the configuration would be hidden by the mount; keep it elsewhere",
+        config.display()
+    );
+    Ok(())
+}
+
+/// What goes to the background has nothing open that it was given, and reads the configuration again.
+fn refuse_descriptor(config: &Path) -> anyhow::Result<()> {
+    let descriptors = ["/dev/fd", "/dev/stdin", "/proc/self/fd"];
+    anyhow::ensure!(
+        !descriptors.iter().any(|it| config.starts_with(it)),
+        "{}: in the background the configuration is read again, so it must be a file; or stay in the \
+         foreground (-f)",
         config.display()
     );
     Ok(())

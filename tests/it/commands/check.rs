@@ -188,12 +188,20 @@ fn help_and_version() {
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
     let ran = place.run(&["--help"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
-    for command in ["mount", "umount", "check"] {
+    let begins_with_an_example = |help: &str| {
+        let (before, _) = help.split_once("Usage: ").unwrap();
+        before
+            .lines()
+            .any(|line| line.starts_with("  livedata-fuse "))
+    };
+    assert!(begins_with_an_example(&ran.stdout));
+    for command in ["mount", "umount", "check", "status"] {
         assert!(ran.stdout.contains(&format!("\n  {command} ")), "{ran:?}");
         let ran = place.run(&[command, "--help"]);
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
         let usage = format!("Usage: livedata-fuse {command}");
         assert!(ran.stdout.contains(&usage), "{ran:?}");
+        assert!(begins_with_an_example(&ran.stdout), "{ran:?}");
         assert!(!ran.stdout.contains("--in-background"), "hidden: {ran:?}");
     }
     assert!(!ran.stdout.contains("probe"), "hidden: {ran:?}");

@@ -76,6 +76,49 @@ fn called_by_the_names_of_mount_8() {
 }
 
 #[test]
+fn a_shell_may_hand_over_the_configuration() {
+    let (_sandbox, place) = place("descriptor");
+    let bash = |script: &str| {
+        let mut command = place.command("bash");
+        command
+            .args(["-euc", script])
+            .env("LIVEDATA", place.program());
+        command
+    };
+    let ran = run(&mut bash("$LIVEDATA check --strict <(cat config.ini)"));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stdout.contains("a.json"));
+    let ran = run(&mut bash("$LIVEDATA mount /dev/fd/7 mnt 7<config.ini"));
+    ran.failed(
+        1,
+        "/dev/fd/7: in the background the configuration is read again",
+    );
+    place.assert_gone();
+
+    let mut child = place.start_command(&mut bash("exec $LIVEDATA mount -f <(cat config.ini) mnt"));
+    wait_until(SOON, "it is mounted", || place.is_mounted());
+    // The next server has it from the first.
+    let first = place.servers();
+    assert_eq!(first.len(), 1);
+    rustix::process::kill_process(first[0], Signal::KILL).unwrap();
+    wait_until(SOON, "the next server", || {
+        let servers = place.servers();
+        servers.len() == 1 && servers != first
+    });
+    assert_eq!(place.read("a.json").as_deref(), Some("one"));
+    // There is no more in the pipe, and nothing changes.
+    process::signal(&child, Signal::HUP);
+    wait_until(SOON, "the reload fails", || {
+        let said = fs::read_to_string(place.path("stderr")).unwrap();
+        said.contains("/dev/fd/")
+    });
+    assert_eq!(place.read("a.json").as_deref(), Some("one"));
+    process::signal(&child, Signal::TERM);
+    assert_eq!(process::wait(&mut child, SOON).unwrap().code(), Some(0));
+    place.assert_gone();
+}
+
+#[test]
 fn systemd_hears_of_it() {
     let (_sandbox, place) = place("systemd");
     let socket = UnixDatagram::bind(place.path("notify")).unwrap();

@@ -1,8 +1,10 @@
 //! `livedata-writer`: shows the difference between a file and a znode, and sets the znode.
 
+mod cli;
+
 use std::fmt;
 use std::io::{self, IsTerminal, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -14,26 +16,7 @@ use livedata::source::zookeeper::ZooKeeper;
 use livedata::writer::diff::{Diff, Style};
 use livedata::writer::{self, Job, Output};
 
-/// Shows the difference between a file and a znode, and sets the znode.
-///
-/// The difference goes to standard output, in a form that patch(1) takes. The znode is set only if
-/// nobody else has changed it since it was read.
-#[derive(Debug, Parser)]
-#[command(version, after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage.")]
-struct Arguments {
-    /// Show the difference and stop
-    #[arg(long)]
-    dry_run: bool,
-    /// Log what happens in detail
-    #[arg(long)]
-    debug: bool,
-    /// The configuration, which says where ZooKeeper is; - is standard input
-    config: PathBuf,
-    /// The file that the znode shall hold; - is standard input
-    source: PathBuf,
-    /// The znode
-    dest: String,
-}
+use cli::Arguments;
 
 /// Why it ended before the writer had its say.
 enum Stop {
