@@ -125,12 +125,16 @@ impl Keeper<'_> {
         if self.details_until.is_some_and(|at| at <= now) {
             self.answer(None);
         }
-        if self
-            .watchdog
-            .as_mut()
-            .is_some_and(|watchdog| watchdog.is_due(now))
+        if let Some(watchdog) = &mut self.watchdog
+            && watchdog.is_due(now)
         {
-            self.tell_server(&ToServer::Status);
+            match self.stage {
+                // Cached files go on, and we are at it: to end the mount would be worse.
+                Stage::Loading(_) | Stage::Backoff(_) => watchdog.answered(),
+                Stage::First(_) | Stage::Renewing(_) | Stage::Serving => {
+                    self.tell_server(&ToServer::Status);
+                }
+            }
         }
         Ok(())
     }

@@ -11,8 +11,8 @@ pub(super) fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Signs of life. Each is a round trip to the server: one that hangs, or that cannot be started
-/// again, lets the watchdog of systemd bite.
+/// Signs of life. Each is a round trip to the server, while there is one: one that hangs lets the
+/// watchdog of systemd bite; one that cannot be started again does not, for cached files go on.
 #[derive(Debug)]
 pub(super) struct Watchdog {
     interval: Duration,
