@@ -58,7 +58,7 @@ pub fn firing(report: &mut Report, n: usize, n_samples: usize) {
                 "ms",
                 of(with),
             )
-            .at_most_times(2.0, of(without), "ours without hooks")
+            .compared_with(of(without), "ours without hooks")
             .samples("without", without)
             .samples("with", with),
         );

@@ -103,6 +103,13 @@ impl Row {
         self.mark(format!("{times} x {which}"), times * of)
     }
 
+    /// There is no mark, and this is what it is compared with.
+    pub fn compared_with(mut self, of: f64, which: &str) -> Self {
+        self.ratio = self.ours.map(|ours| ours / of);
+        self.ratio_to = Some(which.into());
+        self
+    }
+
     fn mark(mut self, mark: String, limit: f64) -> Self {
         self.mark = Some(mark);
         self.limit = Some(limit);
