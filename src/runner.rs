@@ -295,8 +295,14 @@ impl Runner {
         match message {
             FromServer::Plan => {
                 let text = content.ok_or(io::ErrorKind::InvalidData)?;
-                let plan = serde_json::from_slice(&kept::read_all(&text)?)?;
-                self.follow(plan, with.next())?;
+                match serde_json::from_slice(&kept::read_all(&text)?) {
+                    Ok(plan) => self.follow(plan, with.next())?,
+                    Err(err) => {
+                        // Another version of the program knows what it means, and comes soon.
+                        log::warn!("the plan for hooks is not understood: {err}");
+                        self.server = None;
+                    }
+                }
             }
             FromServer::Reopen => {
                 if let (Some(plan), true) = (&self.plan, self.background) {
@@ -351,8 +357,13 @@ impl Runner {
         if self.kept.is_none() {
             self.go_on(&plan, directory)?;
         }
-        let is_first = self.is_first && self.plan.is_none();
-        self.agenda.plan(&plan, is_first, now());
+        let begins = self.plan.is_none();
+        self.agenda.plan(&plan, self.is_first && begins, now());
+        self.write()?;
+        if let (true, Some(kept)) = (begins, &self.kept) {
+            // Not before: whoever is handed a journal does not run for what is new once more.
+            kept.hand_over(&self.keeper)?;
+        }
         let dies = plan.hooks.on_unmount == OnUnmount::Kill;
         rustix::process::set_parent_process_death_signal(dies.then_some(Signal::KILL))?;
         let patience = dies.then(|| {
@@ -381,7 +392,6 @@ impl Runner {
             remnants::end(&running);
         }
         let kept = Kept::create(&journal)?;
-        kept.hand_over(&self.keeper)?;
         if let Some(disk) = &self.disk {
             disk.rewrite(kept::text(&journal));
         }
@@ -597,6 +607,9 @@ impl Runner {
         let plan = self.plan.take();
         // The next mount's runner keeps what it knows at the same place.
         if let Some(disk) = self.disk.take() {
+            if disk.has_hole() {
+                disk.rewrite(kept::text(&self.agenda.journal()));
+            }
             disk.finish();
         }
         self.asking.clear();

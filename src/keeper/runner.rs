@@ -29,8 +29,6 @@ pub(super) struct Runner {
     journal: Option<OwnedFd>,
     /// How long it may take to end; none while it is not known, or where it is not waited for.
     patience: Patience,
-    /// The mount has had one.
-    has_been: bool,
     /// It was told to make room for another program, or to end.
     leaves: bool,
     /// When the next one is to be started.
@@ -89,7 +87,7 @@ impl Runner {
         };
         self.child = Some(Child::start(binary, RUNNER_COMMAND, theirs, stderr)?);
         self.socket = Some(ours);
-        (self.has_been, self.leaves) = (true, false);
+        self.leaves = false;
         Ok(())
     }
 
@@ -146,7 +144,7 @@ impl Keeper<'_> {
                 mountpoint: self.job.mountpoint.clone(),
                 debug: self.job.debug,
                 background: self.job.background,
-                first: !self.runner.has_been,
+                first: self.runner.journal.is_none(),
             };
             let background = self.job.background;
             if let Err(err) = self.runner.start(&self.confirmed, &start, background) {

@@ -110,6 +110,11 @@ impl Disk {
         since.is_some_and(|since| since.elapsed() >= AGAIN)
     }
 
+    /// Something is missing in it.
+    pub(super) fn has_hole(&self) -> bool {
+        self.shared.orders.lock().is_behind.is_some()
+    }
+
     /// Writes what is left, if the disk answers.
     pub(super) fn finish(self) {
         self.shared.orders.lock().is_over = true;
