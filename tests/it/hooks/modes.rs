@@ -3,8 +3,12 @@
 use std::time::Duration;
 
 use super::{Hooked, hook, wait_for_gate};
+use crate::files::config;
+use crate::support::mount::Mount;
+use crate::support::proxy::Proxy;
 use crate::support::shown::SOON;
 use crate::support::wait::wait_until;
+use crate::support::zookeeper::{Sandbox, shared_server};
 
 /// Writes its version when it starts, and waits for the gate.
 fn slow() -> String {
@@ -236,4 +240,39 @@ fn ten_thousand_changes_end_with_the_last() {
         before = told;
     }
     assert!(hooked.lines("out").len() < 2000, "not for each");
+}
+
+#[test]
+fn an_outage_of_zookeeper_runs_nothing_and_hides_nothing() {
+    let command = "hooks.h.command = echo $LIVEDATA_NAME $LIVEDATA_VERSION >> $DIR/out";
+    let proxy = Proxy::start(shared_server().address());
+    let sandbox = Sandbox::new("hooks-outage");
+    let znodes = ["/same", "/set"];
+    sandbox.admin.create_many(znodes.map(|znode| (znode, "1")));
+    let dir = tempfile::tempdir().unwrap();
+    let nodes = ["same", "set"]
+        .map(|name| format!("nodes.{name}.source = /{name}\nnodes.{name}.hooks = h\n"));
+    let lines = format!("{}{command}", nodes.concat());
+    let lines = lines.replace("$DIR", dir.path().to_str().unwrap());
+    let hosts = sandbox.hosts_through(proxy.address());
+    let hooked = Hooked {
+        mount: Mount::start(&config(&hosts, &lines)),
+        sandbox,
+        dir,
+    };
+    hooked.wait_for_baseline();
+    for version in 1..4 {
+        let session = hooked.mount.session();
+        proxy.refuse();
+        wait_until(SOON, "ZooKeeper is away", || {
+            hooked.mount.details()["zookeeper"]["connected"] == false
+        });
+        hooked.sandbox.admin.set("/set", format!("{version} away"));
+        // The same bytes are no change, also when nobody saw them come.
+        hooked.sandbox.admin.set("/same", "1");
+        proxy.accept();
+        hooked.mount.next_session(session);
+        let expected: Vec<String> = (1..=version).map(|n| format!("set {n}")).collect();
+        hooked.wait_for_lines("out", &expected);
+    }
 }
